@@ -1,0 +1,27 @@
+"""The base of every model, JSON types and identifiers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
+else:
+    from pydantic import JsonValue
+
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+
+class Frozen(BaseModel):
+    """An immutable model that refuses unknown fields: wire, disk and model output all pass through one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def new_id(prefix: str) -> str:
+    """A sortable identifier such as ``run-0193a1b2c3d4e5f60718``: 12 hex digits of milliseconds, 8 random."""
+    return f"{prefix}-{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"

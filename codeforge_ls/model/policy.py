@@ -1,0 +1,138 @@
+"""Policy profiles: modes, rules, limits, and the decision with its reason (rows POL-1..11, POL-22)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from codeforge_ls.model.base import Frozen
+
+
+class PolicyMode(StrEnum):
+    """What happens when no rule matched: plan denies, default asks, acceptEdits and delegate allow."""
+
+    DEFAULT = "default"
+    ACCEPT_EDITS = "acceptEdits"
+    PLAN = "plan"
+    DELEGATE = "delegate"
+
+
+class Decision(StrEnum):
+    """The three answers. ``ask`` waits for a person and means deny when there is none."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+    @property
+    def strictness(self) -> int:
+        """0 allow, 1 ask, 2 deny: the strictest of several layers wins."""
+        return {Decision.ALLOW: 0, Decision.ASK: 1, Decision.DENY: 2}[self]
+
+
+class ToolSpecifier(Frozen):
+    """Which tool a rule speaks of; ``sub_pattern`` is a glob on the command line."""
+
+    tool: str = Field(min_length=1, description="Exact tool name, or mcp:server:tool")
+    sub_pattern: str | None = None
+
+
+class PermissionRule(Frozen):
+    """One rule. It applies only if specifier, path lists and command lists all match; else the next is tried."""
+
+    specifier: ToolSpecifier
+    decision: Decision
+    path_allow: tuple[str, ...] = ()
+    path_deny: tuple[str, ...] = ()
+    command_allow: tuple[str, ...] = ()
+    command_deny: tuple[str, ...] = ()
+    reason: str = ""
+    match: tuple[str, ...] = Field(default=(), description="Commands or paths that must match; tested at load")
+    not_match: tuple[str, ...] = Field(default=(), description="Commands or paths that must not; tested at load")
+
+
+class QualityGate(Frozen):
+    """What must hold before a run counts as done."""
+
+    require_tests_pass: bool = False
+    require_lint_pass: bool = False
+    rollback_on_gate_fail: bool = False
+
+
+class Termination(Frozen):
+    """Limits of a run; 0 means none; a limit triggers when the counter is >= the value."""
+
+    max_steps: int = Field(default=0, ge=0)
+    timeout_seconds: float = Field(default=0, ge=0)
+    max_cost: float = Field(default=0, ge=0, description="USD")
+    stall_detection: bool = False
+    stall_threshold: int = Field(default=5, ge=0)
+
+
+class NetworkMode(StrEnum):
+    """Whether commands may reach the network."""
+
+    HOST = "host"
+    NONE = "none"
+
+
+class ResourceLimits(Frozen):
+    """Limits for commands; 0 means the default of the sandbox."""
+
+    memory_mb: int = Field(default=0, ge=0)
+    cpu_quota: int = Field(default=0, ge=0, description="1000 is one CPU")
+    pids_limit: int = Field(default=0, ge=0)
+    storage_gb: int = Field(default=0, ge=0)
+    network_mode: NetworkMode = NetworkMode.HOST
+
+
+class PolicyProfile(Frozen):
+    """A named set of rules, limits and gates."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    description: str = ""
+    mode: PolicyMode = PolicyMode.DEFAULT
+    rules: tuple[PermissionRule, ...] = ()
+    protected_paths: tuple[str, ...] = Field(default=(), description="Added to the built-in secrets guard")
+    quality_gate: QualityGate = QualityGate()
+    termination: Termination = Termination()
+    resource_limits: ResourceLimits = ResourceLimits()
+
+
+class PolicyScope(StrEnum):
+    """Where the deciding rule came from."""
+
+    PROTECTED = "protected"
+    PRESET = "preset"
+    USER = "user"
+    PROJECT = "project"
+    RUN = "run"
+    PERSON = "person"
+
+
+class PolicyLayer(Frozen):
+    """A profile together with where it came from. Layers are evaluated each; the strictest answer wins."""
+
+    profile: PolicyProfile
+    scope: PolicyScope = PolicyScope.PRESET
+    source: str = Field(default="", description="File the profile was read from")
+
+
+class ToolCall(Frozen):
+    """What a policy judges: the tool, and the command or the path it names."""
+
+    tool: str
+    command: str | None = None
+    path: str | None = None
+
+
+class PolicyDecision(Frozen):
+    """The answer and why. ``rule_index`` is -1 for the mode's fallback and -2 for the built-in guard."""
+
+    decision: Decision
+    profile: str
+    scope: PolicyScope
+    rule_index: int
+    matched_rule: PermissionRule | None = None
+    reason: str
