@@ -90,7 +90,7 @@ class Worker:
                 return
             if self.state is WorkerState.GAVE_UP:
                 raise Unavailable(
-                    f"The {self.name} worker crashed {CRASHES} times in {CRASH_WINDOW / 60:.0f} minutes and was given up.",
+                    f"The {self.name} worker crashed {CRASHES} times in {CRASH_WINDOW:.0f} s and was given up.",
                     hint="See `codeforge logs errors`; restart with `codeforge daemon restart`.",
                 )
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
@@ -267,7 +267,9 @@ async def serve(
     wire_in, wire_out = take_stdio()
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=MAX_LINE, loop=loop)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), os.fdopen(wire_in, "rb", 0))
+    await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader, loop=loop), os.fdopen(wire_in, "rb", 0)
+    )
     output = os.fdopen(wire_out, "wb", 0)
     running: dict[JsonValue, asyncio.Task[None]] = {}
 
@@ -283,14 +285,18 @@ async def serve(
             if handler is None:
                 raise CodeForgeError(f"unknown worker method {message.get('method')!r}")
             result = await handler(
-                params if isinstance(params, dict) else {}, lambda event: send({"id": call_id, "event": event})
+                params if isinstance(params, dict) else {},
+                lambda event: send({"id": call_id, "event": event}),
             )
             reply: JsonObject = {"id": call_id, "result": result}
         except CodeForgeError as error:
             reply = {"id": call_id, "error": error.as_json()}
         except Exception as error:
             log.exception("worker call %s failed", message.get("method"))
-            reply = {"id": call_id, "error": {"code": "internal", "message": f"{type(error).__name__}: {error}"}}
+            reply = {
+                "id": call_id,
+                "error": {"code": "internal", "message": f"{type(error).__name__}: {error}"},
+            }
         finally:
             running.pop(call_id, None)
         if call_id is not None:
@@ -306,4 +312,3 @@ async def serve(
         running[message.get("id")] = asyncio.create_task(answer(message))
     for task in [*running.values(), *([beside] if beside else [])]:
         task.cancel()
-

@@ -33,7 +33,9 @@ class Approval(Frozen):
     stream: str = ""
     decision: PolicyDecision
     state: ApprovalState = ApprovalState.PENDING
-    answered_by: str = Field(default="", description="Session label, or why nobody did: timeout, dismissed, no client")
+    answered_by: str = Field(
+        default="", description="Session label, or why nobody did: timeout, dismissed, no client"
+    )
     created_at: float
     expires_at: float
     answered_at: float | None = None

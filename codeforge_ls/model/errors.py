@@ -75,7 +75,8 @@ class LimitReached(CodeForgeError):
 
 
 ERRORS: dict[str, type[CodeForgeError]] = {
-    kind.code: kind for kind in (CodeForgeError, InvalidInput, NotFound, Conflict, Denied, Unavailable, LimitReached)
+    kind.code: kind
+    for kind in (CodeForgeError, InvalidInput, NotFound, Conflict, Denied, Unavailable, LimitReached)
 }
 
 

@@ -61,7 +61,9 @@ class EventDraft(Frozen):
     actor: str = "system:codeforge"
     parent: str | None = None
     request_id: str | None = None
-    id: str | None = Field(default=None, description="Given where live deltas must name it before it is stored")
+    id: str | None = Field(
+        default=None, description="Given where live deltas must name it before it is stored"
+    )
 
 
 class Event(Frozen):

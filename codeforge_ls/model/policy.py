@@ -48,8 +48,12 @@ class PermissionRule(Frozen):
     command_allow: tuple[str, ...] = ()
     command_deny: tuple[str, ...] = ()
     reason: str = ""
-    match: tuple[str, ...] = Field(default=(), description="Commands or paths that must match; tested at load")
-    not_match: tuple[str, ...] = Field(default=(), description="Commands or paths that must not; tested at load")
+    match: tuple[str, ...] = Field(
+        default=(), description="Commands or paths that must match; tested at load"
+    )
+    not_match: tuple[str, ...] = Field(
+        default=(), description="Commands or paths that must not; tested at load"
+    )
 
 
 class QualityGate(Frozen):

@@ -37,7 +37,10 @@ class Run(Frozen):
     id: str
     task: str
     profile: str = Field(description="Name of the policy profile asked for")
-    layers: tuple[PolicyLayer, ...] = Field(default=(), description="Snapshot of what was in force at the start")
+    layers: tuple[PolicyLayer, ...] = Field(
+        default=(), description="Snapshot of what was in force at the start"
+    )
+    mode: str = "coder"
     model: str = ""
     status: RunStatus = RunStatus.PENDING
     reason: str = ""

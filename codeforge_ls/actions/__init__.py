@@ -1,0 +1,1 @@
+"""The one path of an action: the gate, and one file per tool."""

@@ -1,0 +1,43 @@
+"""Which policy is in force for whom: the default profile, and why a foreign agent cannot pick a looser one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codeforge_ls.approvals.broker import Broker
+from codeforge_ls.model.actions import Actor, ActorKind
+from codeforge_ls.model.policy import PolicyLayer
+from codeforge_ls.policy.library import PolicyLibrary
+
+INTERACTIVE = "editor-interactive"
+HEADLESS = "headless-safe-sandbox"
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Resolves profiles. ``configured`` is the name set by ``policy.default``, empty for the automatic choice."""
+
+    library: PolicyLibrary
+    broker: Broker
+    configured: Callable[[], str]
+
+    def default_profile(self, actor: Actor) -> str:
+        """``policy.default``; else ``editor-interactive`` where an editor is attached or a foreign agent asks;
+        else ``headless-safe-sandbox``."""
+        if name := self.configured():
+            return name
+        foreign = actor.kind is ActorKind.MCP
+        return INTERACTIVE if foreign or self.broker.reaches(ActorKind.EDITOR) else HEADLESS
+
+    def layers(self, actor: Actor, profile: str | None = None) -> tuple[PolicyLayer, ...]:
+        """The layers for an actor; the strictest answer of all of them counts.
+
+        People may name any profile. A foreign agent may name one too, but the default stays on top of it, so it
+        can only tighten. Raises ``NotFound`` for an unknown name.
+        """
+        default = self.default_profile(actor)
+        layers = tuple(self.library.get(profile or default))
+        if actor.kind is ActorKind.MCP and profile and profile != default:
+            layers += tuple(self.library.get(default))
+        return layers

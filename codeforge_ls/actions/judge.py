@@ -1,0 +1,66 @@
+"""What the policy says of an action: the strictest answer over all it would touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from codeforge_ls.model.actions import READ_TOOLS, Effects, Tool
+from codeforge_ls.model.policy import (
+    Decision,
+    NetworkMode,
+    PolicyDecision,
+    PolicyLayer,
+    PolicyScope,
+    ToolCall,
+)
+from codeforge_ls.policy.evaluate import evaluate
+from codeforge_ls.sandbox import Sandbox
+
+NOBODY = PolicyDecision(
+    decision=Decision.DENY,
+    profile="",
+    scope=PolicyScope.PROTECTED,
+    rule_index=-2,
+    reason="No policy is in force.",
+)
+
+
+def judge(
+    root: Path, tool: Tool, effects: Effects, layers: Sequence[PolicyLayer], sandbox: Sandbox
+) -> PolicyDecision:
+    """One decision for the whole action. No layer means deny; an uncut network under a profile that cuts it asks."""
+    if not layers:
+        return NOBODY
+    calls = [ToolCall(tool=tool.value, path=effect.path) for effect in effects.paths]
+    if effects.command is not None:
+        calls.append(ToolCall(tool=tool.value, command=effects.command))
+    decisions = [evaluate(layers, call, root) for call in calls or [ToolCall(tool=tool.value)]]
+    worst = max(decisions, key=lambda decision: decision.decision.strictness)
+    if effects.command is not None and worst.decision is Decision.ALLOW and not _can_confine(layers, sandbox):
+        return worst.model_copy(
+            update={
+                "decision": Decision.ASK,
+                "reason": f"the profile cuts the network, and no sandbox can do that here ({sandbox.why})",
+            }
+        )
+    return worst
+
+
+def network_is_cut(layers: Sequence[PolicyLayer]) -> bool:
+    """Whether any layer keeps commands off the network."""
+    return any(layer.profile.resource_limits.network_mode is NetworkMode.NONE for layer in layers)
+
+
+def may_read(root: Path, layers: Sequence[PolicyLayer], path: str) -> bool:
+    """Whether the content of a path may be shown under these layers; an ``ask`` is not a yes."""
+    return evaluate(layers, ToolCall(tool=Tool.READ.value, path=path), root).decision is Decision.ALLOW
+
+
+def is_read(tool: Tool) -> bool:
+    """Whether the tool only looks."""
+    return tool in READ_TOOLS
+
+
+def _can_confine(layers: Sequence[PolicyLayer], sandbox: Sandbox) -> bool:
+    return sandbox.can_cut_network or not network_is_cut(layers)

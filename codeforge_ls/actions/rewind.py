@@ -1,0 +1,94 @@
+"""Going back to a checkpoint, with documents that are open in an editor.
+
+A checkpoint holds what was on disk. Text that an editor held unsaved at that moment is kept in the event that
+records the checkpoint, so that going back gives a person their unsaved text again and not the older file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from codeforge_ls.actions.files import WorkspaceFiles
+from codeforge_ls.checkpoints import Checkpoints
+from codeforge_ls.model.actions import content_hash
+from codeforge_ls.model.base import JsonObject
+from codeforge_ls.model.checkpoints import Checkpoint, Restored
+from codeforge_ls.model.errors import CodeForgeError, NotFound
+from codeforge_ls.model.events import EventType
+from codeforge_ls.store import Store
+
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class Rewinder:
+    """Restores the disk through the checkpoints and open documents through their editors."""
+
+    files: WorkspaceFiles
+    checkpoints: Checkpoints
+    store: Store
+
+    async def unsaved(self, paths: Iterable[str]) -> dict[str, str]:
+        """The text of those paths that an editor has open and that differs from the disk."""
+        found: dict[str, str] = {}
+        for path in paths:
+            now = await self.files.current(path)
+            if now.document and now.hash != await self.files.disk_hash(path):
+                found[now.path] = now.document.text
+        return found
+
+    async def restore(self, checkpoint: Checkpoint, stream: str, only: tuple[str, ...] | None) -> Restored:
+        """Bring disk and open documents back. What a person changed meanwhile is in the safety checkpoint."""
+        then = await self._unsaved_at(checkpoint)
+        refused: list[str] = []
+
+        async def through_editor(path: str, data: bytes | None) -> bool:
+            if not await self._put(path, then.get(path), data):
+                refused.append(path)
+            return False  # the disk is restored as well
+
+        restored = await self.checkpoints.restore(checkpoint, stream, only=only, write=through_editor)
+        for path in dict.fromkeys([*then, *(only or ())]):
+            if path not in restored.changed and not await self._put(
+                path, then.get(path), await self._was(checkpoint, path)
+            ):
+                refused.append(path)
+        conflicts = tuple(dict.fromkeys([*restored.conflicts, *refused]))
+        return restored.model_copy(update={"conflicts": conflicts})
+
+    async def _was(self, checkpoint: Checkpoint, path: str) -> bytes | None:
+        try:
+            return await self.checkpoints.read(checkpoint, path)
+        except NotFound:
+            return None
+
+    async def _put(self, path: str, text: str | None, data: bytes | None) -> bool:
+        """Give an open document its text of that time. True also when nothing had to be done."""
+        try:
+            now = await self.files.current(path)
+            if now.held_by is None or (text is None and data is None):
+                return True
+            wanted = now.text().encode(text) if text is not None else data
+            if wanted is not None and now.hash != content_hash(wanted):
+                await self.files.put(now, wanted)
+        except CodeForgeError:
+            return False
+        return True
+
+    async def _unsaved_at(self, checkpoint: Checkpoint) -> dict[str, str]:
+        after = 0
+        while events := await self.store.events(checkpoint.stream, after=after, limit=PAGE):
+            for event in events:
+                if event.type == EventType.CHECKPOINT_CREATED and _names(event.payload, checkpoint.id):
+                    documents = event.payload.get("documents")
+                    return (
+                        {str(k): str(v) for k, v in documents.items()} if isinstance(documents, dict) else {}
+                    )
+            after = events[-1].seq
+        return {}
+
+
+def _names(payload: JsonObject, checkpoint_id: str) -> bool:
+    created = payload.get("checkpoint")
+    return isinstance(created, dict) and created.get("id") == checkpoint_id

@@ -1,0 +1,1 @@
+"""Asking a person: pending questions, the channels that put them, and single use."""

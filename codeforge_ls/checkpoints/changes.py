@@ -1,0 +1,99 @@
+"""The difference of two checkpoints, path by path over all units, as states to leave and states to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from codeforge_ls.checkpoints.history import Stored, modes_of
+from codeforge_ls.checkpoints.meta import standard_bits
+from codeforge_ls.checkpoints.names import joined, shown, unquoted
+from codeforge_ls.checkpoints.placing import ABSENT, ABSENT_MODE, FileState, bits_for
+from codeforge_ls.checkpoints.shadow import EMPTY_TREE, Shadow
+
+MAX_DIFF_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path: what it is ``now`` and what it was ``then``. Equal objects mean that only permission bits differ."""
+
+    path: bytes
+    now: FileState
+    then: FileState
+
+
+def changes(shadow: Shadow, now: Stored, then: Stored) -> list[Change]:
+    """What must happen to get from ``now`` to ``then``. Paths that either of them skipped are never in it."""
+    now_bits, then_bits = modes_of(shadow, now), modes_of(shadow, then)
+    found: dict[bytes, Change] = {}
+    for unit, before, after in _unit_trees(now, then):
+        for path, (old, new) in _raw_differences(shadow, before, after):
+            full = joined(unit, path)
+            change = Change(full, _with_bits(old, now_bits.get(full)), _with_bits(new, then_bits.get(full)))
+            found[full] = _merged(found[full], change) if full in found else change
+    for path in now_bits.keys() | then_bits.keys():
+        bits = now_bits.get(path), then_bits.get(path)
+        if path not in found and bits[0] != bits[1]:
+            found[path] = _bits_change(path, *bits)
+    skipped = {unquoted(entry.path) for stored in (now, then) for entry in stored.meta.skipped}
+    return [change for path, change in sorted(found.items()) if path not in skipped and change.now != change.then]
+
+
+def _unit_trees(now: Stored, then: Stored) -> Iterator[tuple[bytes, str, str]]:
+    for unit in sorted(now.units.keys() | then.units.keys()):
+        before, after = now.units.get(unit, EMPTY_TREE), then.units.get(unit, EMPTY_TREE)
+        if before != after:
+            yield unit, before, after
+
+
+def _raw_differences(
+    shadow: Shadow, before: str, after: str
+) -> Iterator[tuple[bytes, tuple[FileState, FileState]]]:
+    listed = shadow.git("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", before, after)
+    fields = listed.split(b"\0")[:-1]
+    for summary, path in zip(fields[0::2], fields[1::2], strict=True):
+        old_mode, new_mode, old_name, new_name, _ = summary[1:].decode().split(" ")
+        yield path, (FileState(old_mode, old_name), FileState(new_mode, new_name))
+
+
+def _with_bits(state: FileState, odd: int | None) -> FileState:
+    if state.absent:
+        return ABSENT
+    return state if state.link else FileState(state.mode, state.name, bits_for(state.mode, odd))
+
+
+def _merged(first: Change, second: Change) -> Change:
+    # A folder that became a repository of its own (or stopped being one) is gone here and new there.
+    now = second.now if first.now.mode == ABSENT_MODE else first.now
+    then = second.then if first.then.mode == ABSENT_MODE else first.then
+    return Change(first.path, now, then)
+
+
+def _bits_change(path: bytes, now: int | None, then: int | None) -> Change:
+    standard = standard_bits(bool((now or then or 0) & 0o100))
+    mode = "100755" if standard == 0o755 else "100644"
+    return Change(
+        path,
+        FileState(mode, "", standard if now is None else now),
+        FileState(mode, "", standard if then is None else then),
+    )
+
+
+def unified_diff(shadow: Shadow, old: dict[bytes, str], new: dict[bytes, str]) -> str:
+    """A unified diff of two sets of unit trees, cut at 4 MiB with a last line that says so."""
+    parts: list[bytes] = []
+    left = MAX_DIFF_BYTES
+    for unit in sorted(old.keys() | new.keys()):
+        before, after = old.get(unit, EMPTY_TREE), new.get(unit, EMPTY_TREE)
+        if before == after or left <= 0:
+            continue
+        folder = shown(unit) + "/" if unit else ""
+        prefixes = [f"--src-prefix=a/{folder}", f"--dst-prefix=b/{folder}"]
+        with shadow.process("diff-tree", "-r", "-p", *prefixes, before, after) as process:
+            output = process.stdout.read(left + 1) if process.stdout else b""
+        shadow.cancellation.check()
+        parts.append(output[:left])
+        left -= len(output)
+    text = b"".join(parts).decode("utf-8", "replace")
+    return text if left >= 0 else f"{text}\n... the diff is longer than 4 MiB and was cut\n"

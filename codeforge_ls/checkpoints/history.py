@@ -1,0 +1,106 @@
+"""Checkpoints as commits: write one, read one back, list them all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+
+from codeforge_ls.checkpoints.capture import Picture
+from codeforge_ls.checkpoints.meta import META, MODES, Meta, decode_modes, encode_modes
+from codeforge_ls.checkpoints.names import REFS, quoted, stream_ref, unquoted
+from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.checkpoints.units import Unit
+from codeforge_ls.git import GitFailed
+from codeforge_ls.model.base import new_id
+from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
+from codeforge_ls.model.errors import NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_LABEL = 500
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """Why a checkpoint is taken and for whom."""
+
+    stream: str
+    label: str
+    kind: CheckpointKind
+    call_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint as it lies in the shadow repository: its record and the names of its parts."""
+
+    commit: str
+    meta: Meta
+    units: dict[bytes, str]
+    modes_blob: str
+
+
+def record(shadow: Shadow, root: bytes, picture: Picture, purpose: Purpose) -> Checkpoint:
+    """Commit a picture to its stream."""
+    head, branch = Unit(shadow, root, b"").user_head()
+    names = sorted(picture.units)
+    meta = Meta(
+        id=new_id("checkpoint"),
+        stream=purpose.stream,
+        label=purpose.label.encode("utf-8", "backslashreplace").decode()[:MAX_LABEL],
+        kind=purpose.kind,
+        call_id=purpose.call_id,
+        created_at=time.time(),
+        head=head,
+        branch=branch,
+        units=tuple(quoted(name) for name in names),
+        skipped=tuple(sorted(picture.skipped, key=lambda entry: entry.path)),
+    )
+    entries = {f"u{number}": ("tree", picture.units[name]) for number, name in enumerate(names)}
+    entries[META] = ("blob", shadow.add_blob(meta.model_dump_json().encode()))
+    entries[MODES] = ("blob", shadow.add_blob(encode_modes(picture.modes)))
+    message = f"codeforge-checkpoint: {purpose.call_id or meta.kind}"
+    commit = shadow.commit(stream_ref(purpose.stream), shadow.add_tree(entries), message)
+    return meta.checkpoint(commit)
+
+
+def load(shadow: Shadow, commit: str) -> Stored:
+    """Read a checkpoint. Raises NotFound when it is no longer stored, Unavailable when it cannot be read."""
+    entries = shadow.commit_tree_entries(commit)
+    if META not in entries or MODES not in entries:
+        raise NotFound(f"The commit {commit[:12]} is not a checkpoint.")
+    meta = Meta.parse(shadow.git("cat-file", "blob", entries[META]))
+    units = {unquoted(name): entries[f"u{number}"] for number, name in enumerate(meta.units)}
+    return Stored(commit, meta, units, entries[MODES])
+
+
+def modes_of(shadow: Shadow, stored: Stored) -> dict[bytes, int]:
+    """The odd permission bits of a checkpoint's files."""
+    return decode_modes(shadow.git("cat-file", "blob", stored.modes_blob))
+
+
+def known(shadow: Shadow) -> list[Checkpoint]:
+    """Every checkpoint that is stored, oldest first. Unreadable ones are logged and left out."""
+    commits = shadow.git("rev-list", f"--glob={REFS}*").decode().split()
+    found = []
+    with shadow.contents() as contents:
+        for commit in commits:
+            try:
+                found.append(Meta.parse(contents.read(f"{commit}:{META}")).checkpoint(commit))
+            except (NotFound, Unavailable) as error:
+                log.warning("The checkpoint %s is left out: %s", commit[:12], error.message)
+    return sorted(found, key=lambda checkpoint: checkpoint.created_at)
+
+
+def read(shadow: Shadow, commit: str, path: bytes) -> bytes:
+    """The bytes of one file (or the target of a link) in a checkpoint. Raises NotFound when it holds none."""
+    stored = load(shadow, commit)
+    owners = [name for name in stored.units if not name or path.startswith(name + b"/")]
+    for name in sorted(owners, key=len, reverse=True):
+        relative = path[len(name) + 1 :] if name else path
+        spelled = relative.decode("utf-8", "surrogateescape")
+        with contextlib.suppress(GitFailed):
+            return shadow.git("cat-file", "blob", f"{stored.units[name]}:{spelled}")
+    raise NotFound("The checkpoint holds no such file.", data={"commit": commit})

@@ -1,0 +1,62 @@
+"""Settings: one typed object from six layers, problems with file and line, hot reload, the folders."""
+
+from __future__ import annotations
+
+from codeforge_ls.config.load import (
+    ConfigProblem,
+    LoadedSettings,
+    Severity,
+    load_settings,
+    parse_overrides,
+)
+from codeforge_ls.config.place import config_files, state_dir, user_config_dir, workspace_id
+from codeforge_ls.config.reload import ConfigStore, ReloadOutcome, immutable_fields
+from codeforge_ls.config.settings import (
+    ApprovalSettings,
+    DaemonSettings,
+    EventSettings,
+    IndexSettings,
+    LlmSettings,
+    LogLevel,
+    LogSettings,
+    LspSettings,
+    PolicySettings,
+    RunSettings,
+    SandboxBackend,
+    SandboxSettings,
+    Settings,
+    Switch,
+    WatchMode,
+    worker_environment,
+)
+
+__all__ = [
+    "ApprovalSettings",
+    "ConfigProblem",
+    "ConfigStore",
+    "DaemonSettings",
+    "EventSettings",
+    "IndexSettings",
+    "LlmSettings",
+    "LoadedSettings",
+    "LogLevel",
+    "LogSettings",
+    "LspSettings",
+    "PolicySettings",
+    "ReloadOutcome",
+    "RunSettings",
+    "SandboxBackend",
+    "SandboxSettings",
+    "Settings",
+    "Severity",
+    "Switch",
+    "WatchMode",
+    "config_files",
+    "immutable_fields",
+    "load_settings",
+    "parse_overrides",
+    "state_dir",
+    "user_config_dir",
+    "worker_environment",
+    "workspace_id",
+]

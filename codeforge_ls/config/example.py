@@ -1,0 +1,50 @@
+"""The example file ``codeforge.yaml.example``, which ``python -m codeforge_ls.config.example`` prints."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+import textwrap
+
+from codeforge_ls.config.settings import FIELDS, Mark, SettingField, Settings, section_models
+
+HEAD = """\
+# CodeForge settings: every one, with its default. Generated from the model; do not edit by hand.
+#
+# Copy what you change to $XDG_CONFIG_HOME/codeforge/config.yaml (yours) or .codeforge/config.yaml (the
+# workspace's). Lowest to highest: defaults, your file, the workspace's file, editor options, environment,
+# --set section.field=value.
+# "yours only": a workspace's file may not set it. "restart": takes effect when the workspace opens again.
+"""
+
+
+def render_example() -> str:
+    """The whole file as text; loading it gives the defaults."""
+    lines = [HEAD]
+    defaults = Settings.model_construct().model_dump(mode="json")
+    for section, model in section_models().items():
+        lines += [f"# {(model.__doc__ or '').splitlines()[0]}", f"{section}:"]
+        for field in (field for field in FIELDS.values() if field.section == section):
+            text = " ".join((field.info.description or "").split())
+            lines += [f"  # {line}" for line in textwrap.wrap(text, 100)]
+            lines.append(f"  # {'; '.join(_facts(field))}")
+            lines.append(f"  {field.name}: {json.dumps(defaults[section][field.name])}")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _facts(field: SettingField) -> list[str]:
+    facts = [field.env]
+    kind = field.info.annotation
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        facts.append("one of " + ", ".join(str(member.value) for member in kind))
+    for bound, sign in (("gt", ">"), ("ge", ">="), ("le", "<=")):
+        facts += [f"{sign} {getattr(item, bound)}" for item in field.info.metadata if hasattr(item, bound)]
+    facts += ["yours only"] if field.has(Mark.TRUSTED) else []
+    facts += ["restart"] if field.has(Mark.IMMUTABLE) else []
+    return facts
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_example())

@@ -1,0 +1,271 @@
+"""The settings as one typed, frozen object; every field carries its own documentation, bounds and default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "CODEFORGE_"
+
+
+class Mark(StrEnum):
+    """What is special about a field, beside its type."""
+
+    TRUSTED = "trusted"  # a checked-out repository must not decide it: money, isolation, the audit trail
+    IMMUTABLE = "immutable"  # read once when the workspace opens; a change needs a restart
+
+
+class Switch(StrEnum):
+    """auto decides from the circumstances."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class WatchMode(StrEnum):
+    """Who watches the files of the workspace."""
+
+    AUTO = "auto"
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class SandboxBackend(StrEnum):
+    """What commands are isolated with."""
+
+    AUTO = "auto"
+    BUBBLEWRAP = "bubblewrap"
+    NONE = "none"
+
+
+class LogLevel(StrEnum):
+    """The least severe record that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Section(BaseModel):
+    """A part of the settings. Unknown fields, infinities and NaN are refused; nothing changes once loaded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _marked(*marks: Mark) -> JsonDict:
+    return {"marks": [mark.value for mark in marks]}
+
+
+TRUSTED = _marked(Mark.TRUSTED)
+IMMUTABLE = _marked(Mark.IMMUTABLE)
+TRUSTED_IMMUTABLE = _marked(Mark.TRUSTED, Mark.IMMUTABLE)
+
+
+class LlmSettings(Section):
+    """The language model."""
+
+    model: str = Field(default="", max_length=200, json_schema_extra=TRUSTED)
+    """Any litellm model name, such as openai/gpt-4.1. Empty: no model is set and runs say how to set one."""
+    api_base: str | None = Field(default=None, max_length=2000, json_schema_extra=TRUSTED)
+    """URL of an OpenAI-compatible server. Null: the provider's own address."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Null: the provider's default."""
+    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Tokens of one answer. Null: the provider's default."""
+    first_token_timeout: float = Field(default=60, gt=0, le=3600)
+    """Seconds to wait for the first token of an answer."""
+    idle_timeout: float = Field(default=60, gt=0, le=3600)
+    """Seconds to wait between two tokens."""
+    total_timeout: float = Field(default=600, gt=0, le=86_400)
+    """Seconds one answer may take in all."""
+    retries: int = Field(default=3, ge=0, le=10)
+    """How often a model call is tried again after an error that may pass."""
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+
+class PolicySettings(Section):
+    """Which policy profile holds, and where more of them are."""
+
+    default: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Profile of runs that name none. Empty: chosen by whether a person's editor is attached. A workspace's
+    file may only choose a profile that is not looser."""
+    directory: str = Field(default="", max_length=4000, json_schema_extra=TRUSTED_IMMUTABLE)
+    """Folder of your own profiles. Empty: codeforge/policies in the user configuration folder."""
+
+
+class ApprovalSettings(Section):
+    """Questions to a person."""
+
+    timeout_seconds: float = Field(default=60, ge=1, le=3600)
+    """Seconds until an unanswered question counts as denied."""
+
+
+class IndexSettings(Section):
+    """What is indexed, and how much."""
+
+    max_file_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20)
+    """Larger files are skipped, counted and listed."""
+    max_line: int = Field(default=20_000, ge=200, le=1_000_000)
+    """Files with a longer line (characters) are skipped: minified or generated."""
+    max_files: int = Field(default=100_000, ge=1, le=2_000_000)
+    """Files beyond this count are skipped."""
+    parse_timeout_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    """Seconds one file may take; then its parser is replaced and the file quarantined."""
+    parsers: int = Field(default=2, ge=1, le=64, json_schema_extra=IMMUTABLE)
+    """Parser processes."""
+
+
+class DaemonSettings(Section):
+    """The background process of the workspace."""
+
+    idle_seconds: float = Field(default=600, ge=1, le=604_800)
+    """Seconds without a client and without a run until it leaves."""
+
+
+class EventSettings(Section):
+    """The log of everything that was done."""
+
+    retention_days: float = Field(default=90, ge=1, le=36_500, json_schema_extra=TRUSTED)
+    """Whole streams whose last event is older are exported and dropped by `events.drop`."""
+
+
+class LogSettings(Section):
+    """The log for whoever looks for a fault."""
+
+    level: LogLevel = Field(default=LogLevel.INFO, json_schema_extra=TRUSTED)
+    """The least severe record that is written."""
+
+
+class LspSettings(Section):
+    """What the language server offers."""
+
+    symbols: Switch = Field(default=Switch.AUTO, json_schema_extra=IMMUTABLE)
+    """Symbol providers. auto: off where another language server serves the file."""
+    watch: WatchMode = Field(default=WatchMode.AUTO, json_schema_extra=IMMUTABLE)
+    """Who watches files. auto: the editor if it can, else the server."""
+
+
+class SandboxSettings(Section):
+    """How commands are isolated."""
+
+    backend: SandboxBackend = Field(default=SandboxBackend.AUTO, json_schema_extra=TRUSTED_IMMUTABLE)
+    """auto: bubblewrap where it works, else none (`codeforge doctor` says which)."""
+
+
+class RunSettings(Section):
+    """Limits of runs beside those of the policy profile."""
+
+    max_result_bytes: int = Field(default=30_000, ge=1000, le=1_000_000)
+    """Bytes of one tool result that the model is shown; the middle of longer ones is cut out."""
+    command_timeout_seconds: float = Field(default=120, ge=1, le=86_400)
+    """Seconds a command may take that names no time-out itself."""
+    max_concurrent: int = Field(default=4, ge=1, le=64)
+    """Runs at work at the same time; more wait."""
+
+
+class Settings(BaseSettings):
+    """All settings. ``Settings()`` without values reads the environment only, as workers do (row CFG-4)."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+    )
+
+    llm: LlmSettings = LlmSettings()
+    policy: PolicySettings = PolicySettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    index: IndexSettings = IndexSettings()
+    daemon: DaemonSettings = DaemonSettings()
+    events: EventSettings = EventSettings()
+    log: LogSettings = LogSettings()
+    lsp: LspSettings = LspSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    runs: RunSettings = RunSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - .env files belong to the user's program
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets stay in the environment
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values that are given are complete (``load_settings`` made them); else the environment speaks."""
+        return (init_settings,) if init_settings() else (env_settings,)
+
+
+@dataclass(frozen=True)
+class SettingField:
+    """One setting: where it is, and what is known about it."""
+
+    section: str
+    name: str
+    info: FieldInfo
+
+    @property
+    def path(self) -> str:
+        """The dotted name, such as ``llm.model``."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def env(self) -> str:
+        """The environment variable, such as ``CODEFORGE_LLM_MODEL``."""
+        return f"{ENV_PREFIX}{self.section}_{self.name}".upper()
+
+    def has(self, mark: Mark) -> bool:
+        """Whether the field is trusted-only or immutable."""
+        extra = self.info.json_schema_extra
+        marks = extra.get("marks", []) if isinstance(extra, dict) else []
+        return isinstance(marks, list) and mark.value in marks
+
+
+def section_models() -> dict[str, type[Section]]:
+    """The sections by name, in the order of the example file."""
+    found: dict[str, type[Section]] = {}
+    for name, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            found[name] = info.annotation
+    return found
+
+
+def _fields() -> Iterator[SettingField]:
+    for section, model in section_models().items():
+        for name, info in model.model_fields.items():
+            yield SettingField(section, name, info)
+
+
+FIELDS: Mapping[str, SettingField] = {field.path: field for field in _fields()}
+
+
+def worker_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """``base`` with exactly these settings in it, for a worker that calls ``Settings()``.
+
+    Settings names that ``base`` carried are removed first, so that the worker sees what the daemon decided.
+    """
+    prefixes = tuple(f"{ENV_PREFIX}{section}_".upper() for section in section_models())
+    env = {name: value for name, value in base.items() if not name.upper().startswith(prefixes)}
+    values = settings.model_dump(mode="json")
+    for field in FIELDS.values():
+        value = values[field.section][field.name]
+        if value is not None and value != "":
+            env[field.env] = str(value)
+    return env

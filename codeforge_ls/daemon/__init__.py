@@ -1,0 +1,1 @@
+"""The daemon of one workspace: election, socket, hello, sessions, idle exit, watchdog and orderly end."""

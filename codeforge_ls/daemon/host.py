@@ -1,0 +1,182 @@
+"""The host of one workspace: opens it when a session first needs it, closes it once, knows if it is busy."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codeforge_ls import __version__
+from codeforge_ls.daemon.processes import adopt_orphans
+from codeforge_ls.daemon.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from codeforge_ls.model.base import JsonValue
+    from codeforge_ls.operations import Operations
+    from codeforge_ls.workspace import Workspace
+
+IDLE_SECONDS = 600.0  # until the workspace is open and its settings are known
+SESSIONS = {
+    "lsp": "codeforge_ls.lsp.session",
+    "mcp": "mcp_server.session",
+    "cli": "codeforge_ls.daemon.control",
+}
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """What sessions get: the root at once, the workspace and its operations when they are asked for.
+
+    Nothing heavy is imported before the first session asks for the workspace, which it does after its first
+    answer. Then the code of the other kinds of session is imported too, beside the loop, and the watchdog is
+    told that stalls count from now on.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        role: str,
+        watchdog: Watchdog,
+        close_soon: Callable[[str], None],
+        config: Path | None = None,
+        overrides: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root = root
+        self._role, self._config, self._overrides = role, config, dict(overrides or {})
+        self._watchdog, self._close_soon = watchdog, close_soon
+        self._opening: asyncio.Task[Workspace] | None = None
+        self._operations: Operations | None = None
+        self._closed = ""
+        self._started = time.monotonic()
+
+    async def workspace(self) -> Workspace:
+        """The open workspace. Raises ``Unavailable`` while the daemon leaves, and what opening it raises."""
+        if self._closed:
+            from codeforge_ls.model.errors import Unavailable
+
+            raise Unavailable(f"The workspace is closing: {self._closed}.", hint="Connect again.")
+        if self._opening is None or (self._opening.done() and self._failed(self._opening)):
+            self._opening = asyncio.create_task(self._open(), name="open-workspace")
+        return await asyncio.shield(self._opening)
+
+    async def operations(self) -> Operations:
+        """The one catalogue of operations over the open workspace."""
+        workspace = await self.workspace()
+        if self._operations is None:
+            from codeforge_ls.operations import Operations
+
+            self._operations = Operations(workspace)
+        return self._operations
+
+    def close_soon(self, reason: str) -> None:
+        """End the daemon in order, soon."""
+        self._close_soon(reason)
+
+    def report(self) -> JsonValue:
+        """Facts about this process for ``health``: pid, readiness, the watchdog's numbers."""
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "root": str(self.root),
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
+            "workspace_open": self._opened() is not None,
+            "idle_seconds": self.idle_seconds(),
+            "watchdog": dict(self._watchdog.report()),
+        }
+
+    def is_busy(self) -> bool:
+        """Whether a run, or something else that must not be cut off, is under way."""
+        workspace = self._opened()
+        if workspace is None:
+            return self._opening is not None and not self._opening.done()
+        return workspace.busy()
+
+    def idle_seconds(self) -> float:
+        """How long the daemon stays without a client and without a run."""
+        workspace = self._opened()
+        if workspace is not None:
+            return float(workspace.settings.daemon.idle_seconds)
+        given = self._overrides.get("daemon.idle_seconds") or os.environ.get(
+            "CODEFORGE_DAEMON_IDLE_SECONDS", ""
+        )
+        try:
+            return max(1.0, float(given))
+        except ValueError:
+            return IDLE_SECONDS
+
+    async def reload(self) -> None:
+        """Read the settings again (SIGHUP). What is wrong with them is logged; the old ones stay."""
+        workspace = self._opened()
+        if workspace is None:
+            return
+        outcome = await workspace.reload_settings(None)
+        for problem in outcome.problems:
+            log.warning("settings: %s", problem.text)
+
+    async def close(self, reason: str) -> None:
+        """Close the workspace if it was opened: suspend runs, stop workers, close the database."""
+        self._closed = reason
+        if self._opening is None:
+            return
+        try:
+            workspace = await self._opening
+        except Exception:
+            log.exception("the workspace never opened")
+        else:
+            await workspace.close(reason)
+        from codeforge_ls.logs import stop_logging
+
+        await asyncio.to_thread(stop_logging)
+
+    def _opened(self) -> Workspace | None:
+        done = self._opening is not None and self._opening.done() and not self._failed(self._opening)
+        return self._opening.result() if done and self._opening is not None else None
+
+    @staticmethod
+    def _failed(opening: asyncio.Task[Workspace]) -> bool:
+        return opening.cancelled() or opening.exception() is not None
+
+    async def _open(self) -> Workspace:
+        for name in (
+            "codeforge_ls.config",
+            "codeforge_ls.logs",
+            "codeforge_ls.workspace",
+            "codeforge_ls.operations",
+        ):
+            await asyncio.to_thread(importlib.import_module, name)
+        from codeforge_ls.config import ConfigStore, state_dir
+        from codeforge_ls.logs import start_logging
+        from codeforge_ls.workspace import Workspace
+
+        await asyncio.to_thread(adopt_orphans)
+        config = await asyncio.to_thread(
+            ConfigStore, self.root, overrides=self._overrides, config_path=self._config
+        )
+        start_logging("daemon", state_dir(self.root), config.current.log.level)
+        for problem in config.loaded.problems:
+            log.warning("settings: %s", problem.text)
+        workspace = await Workspace.open(self.root, config)
+        workspace.health_parts["daemon"] = self.report
+        self._importing = asyncio.create_task(self._get_ready(), name="get-ready")
+        return workspace
+
+    async def _get_ready(self) -> None:
+        """Import what the other kinds of session need, so that their first client finds it there."""
+        for role, module in SESSIONS.items():
+            if role == self._role:
+                continue
+            try:
+                await asyncio.to_thread(importlib.import_module, module)
+            except Exception:
+                log.exception("sessions of kind %s cannot be served", role)
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: later collections need not walk through it
+        self._watchdog.mark_ready()

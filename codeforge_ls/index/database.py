@@ -1,0 +1,281 @@
+"""index.db as its one writer sees it: contents by hash, files, overlays, skips, and the generation of each change."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = "1"
+SCHEMA = Path(__file__).with_name("schema.sql")
+# Contents that no file has any more are kept for the way back to another branch, up to so many.
+KEPT_CONTENTS = 5_000
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One answer of a parser process, blobs included, as it is written into the tables."""
+
+    header: dict[str, Any]
+    text: bytes
+    tokens: bytes
+
+
+def put_aside(path: Path) -> Path:
+    """Move a damaged database out of the way, with its journal; returns its new name."""
+    target = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}{suffix}")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(target)
+    return target
+
+
+class IndexDatabase:
+    """The writing side. Every method is one transaction or part of the open one; call ``commit``."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make it. Raises ``sqlite3.DatabaseError`` when the file is damaged or of another version."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA cache_size = -16000")
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+        self.generation = int(self.meta("generation") or 0)
+
+    def _prepare(self) -> None:
+        if self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            self._db.executescript(f"BEGIN; {SCHEMA.read_text(encoding='utf-8')} COMMIT;")
+            self.set_meta("schema", SCHEMA_VERSION)
+        if self.meta("schema") != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"index.db has schema {self.meta('schema')}, not {SCHEMA_VERSION}")
+        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(f"index.db is damaged: {problem}")
+
+    def close(self) -> None:
+        """Close; an open transaction is rolled back."""
+        self._db.close()
+
+    def begin(self) -> None:
+        """Open a transaction unless one is open."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self, changed: Iterable[str] = ()) -> None:
+        """Commit; when paths changed, under the next generation."""
+        paths = list(changed)
+        self.begin()
+        if paths:
+            self.generation += 1
+            self.set_meta("generation", str(self.generation))
+            self._db.executemany(
+                "INSERT INTO change VALUES (?, ?)", ((self.generation, path) for path in paths)
+            )
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Take back what was not committed."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def meta(self, key: str) -> str | None:
+        """A single remembered value."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember a value."""
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    # -- contents
+
+    def content(self, digest: str, language: str, version: str) -> int | None:
+        """The id of a content that is already known."""
+        sql = "SELECT id FROM content WHERE digest = ? AND language = ? AND version = ?"
+        row = self._db.execute(sql, (digest, language, version)).fetchone()
+        return row[0] if row else None
+
+    def has_contents(self) -> bool:
+        """Whether anything was ever parsed into this database."""
+        return self._db.execute("SELECT 1 FROM content LIMIT 1").fetchone() is not None
+
+    def add_content(self, parsed: Parsed) -> int:
+        """Store what a parser found, unless it is there already; returns the content's id."""
+        head = parsed.header
+        known = self.content(head["digest"], head["language"], head["version"])
+        if known is not None:
+            return known
+        row = (
+            head["digest"], head["language"], head["version"], head["lines"], len(head["symbols"]),
+            len(head["chunks"]), parsed.text, parsed.tokens,
+        )  # fmt: skip
+        cursor = self._db.execute("INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        key = cursor.lastrowid
+        assert key is not None  # noqa: S101 - an INSERT has just succeeded
+        many = self._db.executemany
+        many(f"INSERT INTO symbol VALUES ({key}, ?, ?, ?, ?, ?, ?, ?, ?)", head["symbols"])  # noqa: S608 - an integer of ours
+        rows = ((key, name, len(places), json.dumps(places)) for name, places in head["references"])
+        many("INSERT INTO reference VALUES (?, ?, ?, ?)", rows)
+        many("INSERT INTO import VALUES (?, ?, ?)", ((key, *one) for one in head["imports"]))
+        many(
+            "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)",
+            ((key, at, *one) for at, one in enumerate(head["chunks"])),
+        )
+        return key
+
+    def drop_content(self, keys: Iterable[int]) -> None:
+        """Delete contents that nothing uses; the ones in use are left alone."""
+        unused = [key for key in keys if not self._used(key)]
+        for table, column in (
+            ("symbol", "content"), ("reference", "content"), ("import", "content"), ("chunk", "content"), ("content", "id"),
+        ):  # fmt: skip
+            self._db.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((key,) for key in unused))  # noqa: S608 - fixed names
+
+    def _used(self, key: int) -> bool:
+        sql = "SELECT EXISTS (SELECT 1 FROM file WHERE content = ?) OR EXISTS (SELECT 1 FROM overlay WHERE content = ?)"
+        return bool(self._db.execute(sql, (key, key)).fetchone()[0])
+
+    def drop_old_contents(self) -> None:
+        """Forget the oldest unused contents beyond ``KEPT_CONTENTS``."""
+        sql = (
+            "SELECT id FROM content WHERE id NOT IN (SELECT content FROM present) AND id NOT IN"
+            " (SELECT content FROM file WHERE content IS NOT NULL) ORDER BY id DESC LIMIT -1 OFFSET ?"
+        )
+        self.drop_content([row[0] for row in self._db.execute(sql, (KEPT_CONTENTS,)).fetchall()])
+
+    def forget_contents(self) -> None:
+        """Drop everything that was parsed: the next build parses all files again."""
+        for table in (
+            "symbol",
+            "reference",
+            "import",
+            "chunk",
+            "content",
+            "file",
+            "overlay",
+            "skipped",
+            "quarantine",
+        ):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+
+    # -- files and overlays
+
+    def files(self) -> dict[str, tuple[int | None, int, int]]:
+        """Every file on record: ``path -> (content, mtime_ns, size)``."""
+        rows = self._db.execute("SELECT path, content, mtime_ns, size FROM file")
+        return {path: (content, mtime, size) for path, content, mtime, size in rows}
+
+    def overlays(self) -> dict[str, int]:
+        """Unsaved documents on record: ``path -> content``."""
+        return dict(self._db.execute("SELECT path, content FROM overlay").fetchall())
+
+    def set_file(self, path: str, content: int | None, mtime_ns: int, size: int) -> None:
+        """Record what a file on disk holds now."""
+        self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?)", (path, content, mtime_ns, size))
+
+    def remove_files(self, paths: Iterable[str]) -> None:
+        """Forget files that are gone."""
+        gone = [(path,) for path in paths]
+        self._db.executemany("DELETE FROM file WHERE path = ?", gone)
+        self._db.executemany("DELETE FROM skipped WHERE path = ?", gone)
+
+    def set_overlay(self, path: str, content: int | None) -> int | None:
+        """Set or remove the unsaved text of a path; returns the content it had before."""
+        row = self._db.execute("SELECT content FROM overlay WHERE path = ?", (path,)).fetchone()
+        if content is None:
+            self._db.execute("DELETE FROM overlay WHERE path = ?", (path,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO overlay VALUES (?, ?)", (path, content))
+        return row[0] if row else None
+
+    # -- what is left out
+
+    def set_skips(self, skips: dict[str, tuple[str, int]]) -> None:
+        """Replace the list of files that are left out."""
+        self._db.execute("DELETE FROM skipped")
+        self._db.executemany(
+            "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", ((p, *why) for p, why in skips.items())
+        )
+
+    def set_skip(self, path: str, reason: str | None, size: int = 0) -> None:
+        """Note why a file is left out; None when it is not any more."""
+        if reason is None:
+            self._db.execute("DELETE FROM skipped WHERE path = ?", (path,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", (path, reason, size))
+
+    def skips(self, limit: int) -> list[tuple[str, str, int]]:
+        """The files left out, by path, with reason and size in bytes."""
+        return self._db.execute(
+            "SELECT path, reason, size FROM skipped ORDER BY path LIMIT ?", (limit,)
+        ).fetchall()
+
+    def all_skips(self) -> dict[str, tuple[str, int]]:
+        """The same as a mapping, whole."""
+        return {path: (reason, size) for path, reason, size in self.skips(-1)}
+
+    def quarantine(self, digest: str, path: str, reason: str) -> None:
+        """Never parse this content again."""
+        self._db.execute("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", (digest, path, reason))
+
+    def quarantined(self) -> set[str]:
+        """The hashes of contents that are not to be parsed."""
+        return {row[0] for row in self._db.execute("SELECT digest FROM quarantine")}
+
+    # -- for the base segment and the status
+
+    def present(self) -> list[tuple[str, int]]:
+        """``(path, content)`` of all that is searchable now, by path."""
+        return self._db.execute("SELECT path, content FROM present ORDER BY path").fetchall()
+
+    def counts(self) -> tuple[int, int, int, dict[str, int], int]:
+        """Files, symbols, chunks, files for each language, and skipped files."""
+        sql = (
+            "SELECT language, count(*), sum(symbols), sum(chunks) FROM present JOIN content ON content.id = content"
+            " GROUP BY language ORDER BY 2 DESC"
+        )
+        rows = self._db.execute(sql).fetchall()
+        skipped = self._db.execute("SELECT count(*) FROM skipped").fetchone()[0]
+        return (
+            sum(row[1] for row in rows), sum(row[2] for row in rows), sum(row[3] for row in rows),
+            {row[0]: row[1] for row in rows}, skipped,
+        )  # fmt: skip
+
+    def changes_since(self, generation: int) -> int:
+        """How many paths changed after a generation."""
+        sql = "SELECT count(DISTINCT path) FROM change WHERE generation > ?"
+        return int(self._db.execute(sql, (generation,)).fetchone()[0])
+
+    def switch_segment(self, name: str, generation: int) -> None:
+        """Make a base segment the current one and forget the changes it contains."""
+        self.begin()
+        self.set_meta("segment", name)
+        self.set_meta("segment_generation", str(generation))
+        self._db.execute("DELETE FROM change WHERE generation <= ?", (generation,))
+        self.commit()
+
+
+def chunk_rows(
+    db: sqlite3.Connection, present: Iterable[tuple[str, int]]
+) -> Iterator[tuple[str, int, list[Any], bytes]]:
+    """For each ``(path, content)``: its chunks ``(start_line, end_line, symbol, kind)`` and their packed tokens."""
+    for path, content in present:
+        row = db.execute("SELECT tokens FROM content WHERE id = ?", (content,)).fetchone()
+        sql = "SELECT start_line, end_line, symbol, kind FROM chunk WHERE content = ? ORDER BY ordinal"
+        if row:
+            yield path, content, db.execute(sql, (content,)).fetchall(), row[0]

@@ -1,0 +1,236 @@
+"""Which files belong to the workspace: git's own list, else a walk; ignore rules, caps, and what was left out."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from codeforge_ls.index.limits import MAX_DEPTH, Limits
+
+if TYPE_CHECKING:
+    from pathspec import PathSpec
+    from pathspec.pattern import Pattern
+
+IGNORE_FILE = ".codeforgeignore"
+GIT_SECONDS = 120.0
+MAX_LISTED_SKIPS = 10_000  # more are counted, not listed
+# Never source of the project, even where somebody forgot to ignore them.
+ALWAYS_SKIPPED = {
+    ".git",
+    "node_modules",
+    "__pycache__",
+    ".venv",
+    ".tox",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+}
+# Without git nobody says what is built and what is written.
+SKIPPED_WITHOUT_GIT = ALWAYS_SKIPPED | {
+    "vendor",
+    "dist",
+    "build",
+    "target",
+    "venv",
+    ".hg",
+    ".svn",
+    ".idea",
+    ".cache",
+}
+
+
+@dataclass
+class Listing:
+    """The files to index, ``path -> (mtime_ns, size)``, and the ones left out, ``path -> (reason, size)``."""
+
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    skipped: dict[str, tuple[str, int]] = field(default_factory=dict)
+    not_listed: int = 0  # skips beyond MAX_LISTED_SKIPS
+    by_git: bool = False
+
+    def skip(self, path: str, reason: str, size: int = 0) -> None:
+        """Note a file that is left out."""
+        if len(self.skipped) < MAX_LISTED_SKIPS:
+            self.skipped[path.encode("utf-8", "backslashreplace").decode()] = (reason, size)
+        else:
+            self.not_listed += 1
+
+
+def list_files(root: Path, limits: Limits) -> Listing:
+    """List the workspace. Blocking: call it from a worker. A missing root gives an empty listing."""
+    listing = Listing()
+    names = _git_names(root)
+    listing.by_git = names is not None
+    candidates = sorted(set(names)) if names is not None else _walk(root)
+    real_root = os.path.realpath(root)
+    inside: dict[str, bool] = {}
+    ignored = IgnoreFiles(root)
+    for path in candidates:
+        if not _acceptable_name(path, listing) or ignored.matches(path):
+            continue
+        folder = path.rpartition("/")[0]
+        if folder not in inside:
+            real = os.path.realpath(root / folder)
+            inside[folder] = real == real_root or real.startswith(real_root.rstrip("/") + "/")
+        if not inside[folder]:
+            listing.skip(path, "outside the workspace")
+            continue
+        if len(listing.files) >= limits.max_files:
+            listing.skip(path, f"over the limit of {limits.max_files} files")
+            continue
+        _admit(root, path, listing)
+    return listing
+
+
+def _acceptable_name(path: str, listing: Listing) -> bool:
+    parts = path.split("/")
+    if not ALWAYS_SKIPPED.isdisjoint(parts[:-1]) or parts[-1] == ".git":
+        return False
+    if len(parts) - 1 > MAX_DEPTH:
+        listing.skip(path, f"deeper than {MAX_DEPTH} folders")
+        return False
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        listing.skip(path, "name is not UTF-8")
+        return False
+    return True
+
+
+def _admit(root: Path, path: str, listing: Listing) -> None:
+    try:
+        facts = os.lstat(root / path)
+    except OSError:
+        return  # listed by git but deleted from disk
+    if stat.S_ISREG(facts.st_mode):
+        listing.files[path] = (facts.st_mtime_ns, facts.st_size)
+    elif stat.S_ISLNK(facts.st_mode):
+        listing.skip(path, "symlink", facts.st_size)
+    elif stat.S_ISDIR(facts.st_mode):
+        listing.skip(path, "another repository")
+    else:
+        listing.skip(path, "not a regular file")
+
+
+class IgnoreFiles:
+    """The ``.codeforgeignore`` files of a workspace: git's pattern language, each for its own folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._specs: dict[str, PathSpec[Pattern] | None] = {}
+
+    def matches(self, path: str) -> bool:
+        """Whether one of the ignore files above ``path`` excludes it."""
+        parts = path.split("/")
+        for depth in range(len(parts)):
+            spec = self._spec("/".join(parts[:depth]))
+            if spec and spec.match_file("/".join(parts[depth:])):
+                return True
+        return False
+
+    def _spec(self, folder: str) -> PathSpec[Pattern] | None:
+        if folder not in self._specs:
+            self._specs[folder] = read_ignore_file(self._root / folder / IGNORE_FILE)
+        return self._specs[folder]
+
+
+def read_ignore_file(file: Path) -> PathSpec[Pattern] | None:
+    """The patterns of an ignore file; None when there is none or it cannot be read."""
+    from pathspec import PathSpec
+
+    if not file.is_file():
+        return None
+    try:
+        return PathSpec.from_lines(
+            "gitignore", file.read_text(encoding="utf-8", errors="replace").splitlines()
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def ignored_paths(root: Path, paths: Iterable[str]) -> set[str]:
+    """Which of ``paths`` the ignore rules exclude; they need not exist. Tracked files are never ignored by git."""
+    wanted = list(paths)
+    own = IgnoreFiles(root)
+    result = {path for path in wanted if own.matches(path) or not _acceptable_name(path, Listing())}
+    rest = [path for path in wanted if path not in result]
+    if not rest:
+        return result
+    if not _is_worktree(root):
+        walk_rules = _WalkRules(root)
+        return result | {path for path in rest if walk_rules.excludes(path)}
+    answer = _git(root, "check-ignore", "-z", "--stdin", data="\0".join(rest).encode() + b"\0")
+    return result | {os.fsdecode(name) for name in (answer or b"").split(b"\0") if name}
+
+
+def _git_names(root: Path) -> list[str] | None:
+    if not _is_worktree(root):
+        return None
+    listed = _git(root, "ls-files", "-co", "--exclude-standard", "-z")
+    return None if listed is None else [os.fsdecode(name).rstrip("/") for name in listed.split(b"\0") if name]
+
+
+def _is_worktree(root: Path) -> bool:
+    """Whether ``root`` is the top of a worktree; below one, an outer ignore rule could hide everything."""
+    if not (root / ".git").exists():
+        return False
+    top = _git(root, "rev-parse", "--show-toplevel")
+    return top is not None and os.path.realpath(os.fsdecode(top.rstrip(b"\n"))) == os.path.realpath(root)
+
+
+def _git(root: Path, *arguments: str, data: bytes = b"") -> bytes | None:
+    """Run git without the caller's GIT_* and without hooks of the repository; None when it fails.
+
+    ``check-ignore`` ends with 1 when nothing matches.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    # core.fsmonitor may name a program that the repository chose.
+    command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", *arguments]
+    try:
+        done = subprocess.run(
+            command, input=data, capture_output=True, env=env, timeout=GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode in {0, 1} else None
+
+
+class _WalkRules:
+    """Ignore rules where there is no git: built-in folders and every ``.gitignore`` on the way down."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._specs: dict[str, PathSpec[Pattern] | None] = {}
+
+    def excludes(self, path: str) -> bool:
+        parts = PurePosixPath(path).parts
+        if not SKIPPED_WITHOUT_GIT.isdisjoint(parts[:-1]):
+            return True
+        return any(self.excludes_here("/".join(parts[:at]), parts[at:]) for at in range(len(parts)))
+
+    def excludes_here(self, folder: str, rest: tuple[str, ...]) -> bool:
+        if folder not in self._specs:
+            self._specs[folder] = read_ignore_file(self._root / folder / ".gitignore")
+        spec = self._specs[folder]
+        return spec is not None and spec.match_file("/".join(rest))
+
+
+def _walk(root: Path) -> Iterator[str]:
+    rules = _WalkRules(root)
+    for folder, folders, names in os.walk(root, followlinks=False):
+        relative = os.path.relpath(folder, root)
+        prefix = "" if relative == "." else relative + "/"
+        if prefix.count("/") > MAX_DEPTH:
+            folders.clear()
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in SKIPPED_WITHOUT_GIT and not rules.excludes(f"{prefix}{name}/x")
+        )
+        yield from (prefix + name for name in sorted(names) if not rules.excludes(prefix + name))

@@ -1,0 +1,56 @@
+"""The caps of the index, as the settings give them and as the workers get them on their command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+MAX_DEPTH = 64  # folders above a file
+DATA_BYTES = 100 << 10  # JSON, CSV and the like: beyond this it is data, not something people wrote
+
+
+class IndexSettings(Protocol):
+    """What the index needs of the ``index`` section of the settings."""
+
+    @property
+    def max_file_bytes(self) -> int: ...
+    @property
+    def max_line(self) -> int: ...
+    @property
+    def max_files(self) -> int: ...
+    @property
+    def parse_timeout_seconds(self) -> float: ...
+    @property
+    def parsers(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps: bytes of a file, characters of a line, files of a workspace; seconds for a parse; parser processes."""
+
+    max_file_bytes: int = 1 << 20
+    max_line: int = 20_000
+    max_files: int = 100_000
+    parse_timeout_seconds: float = 2.0
+    parsers: int = 2
+
+    @classmethod
+    def of(cls, settings: IndexSettings) -> Limits:
+        """The same numbers, taken out of the settings."""
+        return cls(
+            settings.max_file_bytes,
+            settings.max_line,
+            settings.max_files,
+            settings.parse_timeout_seconds,
+            max(1, settings.parsers),
+        )
+
+    def to_json(self) -> str:
+        """For a worker's command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Limits:
+        """What ``to_json`` wrote."""
+        return cls(**json.loads(text))

@@ -1,0 +1,106 @@
+"""Read one file of the workspace, or say why it does not belong into the index."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+
+from codeforge_ls.index.limits import DATA_BYTES, Limits
+
+BINARY_PROBE = 8 << 10
+DATA_SUFFIXES = {".json", ".csv", ".tsv", ".svg", ".xml", ".lock", ".ipynb", ".geojson", ".jsonl", ".ndjson"}
+GENERATED_SUFFIXES = (".min.js", ".min.css", ".map", ".bundle.js")
+GENERATED_NAMES = {
+    "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "poetry.lock", "uv.lock", "Cargo.lock",
+    "Gemfile.lock", "composer.lock", "go.sum", "Pipfile.lock",
+}  # fmt: skip
+# A file written this shortly before it was read may change again within one tick of its time stamp.
+RACY_NS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a file in UTF-8 without a byte order mark, its hash, and what ``stat`` said of the file."""
+
+    data: bytes
+    digest: str
+    mtime_ns: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a file is not indexed. ``gone`` means that there is no such file any more."""
+
+    reason: str
+    size: int = 0
+    mtime_ns: int = 0
+    gone: bool = False
+
+
+def read_source(root: Path, path: str, limits: Limits) -> Source | Refusal:
+    """Read ``path`` below ``root``. Links, devices, pipes, binary, huge and generated files are refused."""
+    name = PurePosixPath(path)
+    if name.name in GENERATED_NAMES or name.name.endswith(GENERATED_SUFFIXES):
+        return _stat_refusal(root / path, "generated")
+    try:
+        # O_NONBLOCK: opening a pipe must not wait for a writer; O_NOFOLLOW: links are not read.
+        descriptor = os.open(root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return Refusal("gone", gone=True)
+    except (OSError, ValueError) as error:
+        link = (root / path).is_symlink()
+        return _stat_refusal(root / path, "symlink" if link else f"unreadable: {type(error).__name__}")
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            return Refusal("not a regular file", facts.st_size, facts.st_mtime_ns)
+        cap = (
+            min(limits.max_file_bytes, DATA_BYTES)
+            if name.suffix.lower() in DATA_SUFFIXES
+            else limits.max_file_bytes
+        )
+        if facts.st_size > cap:
+            return Refusal("size", facts.st_size, facts.st_mtime_ns)
+        try:
+            raw = file.read(cap + 1)
+        except OSError as error:
+            return Refusal(f"unreadable: {type(error).__name__}", facts.st_size, facts.st_mtime_ns)
+    mtime = facts.st_mtime_ns if time.time_ns() - facts.st_mtime_ns > RACY_NS else 0
+    checked = check_text(raw, limits, cap)
+    if isinstance(checked, Refusal):
+        return Refusal(checked.reason, facts.st_size, mtime)
+    return Source(checked, content_digest(checked), mtime, facts.st_size)
+
+
+def check_text(raw: bytes, limits: Limits, cap: int | None = None) -> bytes | Refusal:
+    """The bytes as valid UTF-8 without a byte order mark, or why they are refused."""
+    if len(raw) > (cap or limits.max_file_bytes):
+        return Refusal("size", len(raw))
+    if b"\0" in raw[:BINARY_PROBE]:
+        return Refusal("binary", len(raw))
+    raw = raw.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b" ")
+    if len(raw) > limits.max_line and max(map(len, raw.split(b"\n"))) > limits.max_line:
+        return Refusal("line", len(raw))
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace").encode()
+    return raw
+
+
+def content_digest(data: bytes) -> str:
+    """BLAKE2b-128 in hex: the key under which tags and chunks of a content are kept."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _stat_refusal(path: Path, reason: str) -> Refusal:
+    try:
+        facts = path.lstat()
+    except (OSError, ValueError):
+        return Refusal("gone", gone=True)
+    return Refusal(reason, facts.st_size, facts.st_mtime_ns)

@@ -1,0 +1,69 @@
+"""Words of code for lexical search: identifiers whole and split, stop words, a light stemmer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+WORD = re.compile(r"[^\W\d]\w*")
+PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+MAX_WORD = 80  # longer ones are data, not names
+
+STOP_WORDS = frozenset(
+    "a an and are as at be by do does for from has have how if in into is it its of on or that the their to used using"
+    " via was what when where which who why with work works this than then these between can each not get".split()
+)
+SUFFIXES = (
+    "izations", "ization", "ations", "ation", "ings", "ing", "ers", "ies", "ied", "er", "ed", "es", "s", "e",
+)  # fmt: skip
+
+_parts: dict[str, tuple[str, ...]] = {}
+
+
+def split_word(word: str) -> tuple[str, ...]:
+    """``getUserName`` -> ``getusername get user name``; a word of one part gives itself in lower case."""
+    parts = _parts.get(word)
+    if parts is None:
+        pieces = PART.findall(word)
+        parts = (word.lower(),) if len(pieces) < 2 else (word.lower(), *(piece.lower() for piece in pieces))
+        if len(_parts) > 200_000:
+            _parts.clear()
+        _parts[word] = parts
+    return parts
+
+
+def tokens(text: str) -> list[str]:
+    """All tokens of a text in order, repeats included."""
+    found: list[str] = []
+    for word in WORD.findall(text):
+        if len(word) <= MAX_WORD:
+            found.extend(split_word(word))
+    return found
+
+
+def query_tokens(query: str, *, keep_stop_words: bool) -> list[str]:
+    """The distinct tokens of a query in order, without stop words unless nothing else would be left."""
+    every = list(dict.fromkeys(tokens(query)))
+    kept = every if keep_stop_words else [token for token in every if token not in STOP_WORDS]
+    return kept or every
+
+
+def file_stem(path: str) -> str:
+    """The file name without its last suffix, lower case: ``src/HttpClient.java`` -> ``httpclient``."""
+    return PurePosixPath(path).stem.lower()
+
+
+def path_tokens(path: str) -> list[str]:
+    """What a path adds to each of its chunks: its words once and those of the file's stem twice more."""
+    separated = re.sub(r"[/.\-]", " ", path)
+    stem = re.sub(r"[.\-]", " ", PurePosixPath(path).stem)
+    return tokens(separated) + 2 * tokens(stem)
+
+
+def stem(token: str) -> str:
+    """A light suffix stripper: enough to join plural, -ing, -ed and -er forms."""
+    for suffix in SUFFIXES:
+        if token.endswith(suffix) and len(token) - len(suffix) >= 4:
+            token = token[: -len(suffix)]
+            break
+    return token[:-1] if len(token) > 4 and token[-1] == token[-2] else token

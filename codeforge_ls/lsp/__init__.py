@@ -1,0 +1,1 @@
+"""One language server session per editor: transport, documents, commands, prompts, progress, events."""

@@ -1,0 +1,1 @@
+"""Plans: several tasks under one protocol. Now: sequential."""

@@ -1,0 +1,307 @@
+"""The composition root: builds the services of one workspace and holds them. Only here are concrete classes known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from codeforge_ls.actions.apply import Applier
+from codeforge_ls.actions.authority import Authority
+from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
+from codeforge_ls.actions.documents import DocumentHub
+from codeforge_ls.actions.files import WorkspaceFiles
+from codeforge_ls.actions.gate import Gate
+from codeforge_ls.actions.judge import may_read
+from codeforge_ls.actions.pending import PendingActions
+from codeforge_ls.actions.rewind import Rewinder
+from codeforge_ls.actions.tool import ToolContext, ToolKind
+from codeforge_ls.approvals.broker import Broker
+from codeforge_ls.checkpoints import Checkpoints
+from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, state_dir
+from codeforge_ls.index import Index
+from codeforge_ls.llm.backend import LitellmBackend, require_model
+from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
+from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.index import IndexStatus
+from codeforge_ls.model.llm import Message, ModelRequest
+from codeforge_ls.model.modes import mode_named
+from codeforge_ls.model.policy import PolicyLayer
+from codeforge_ls.model.runs import Run
+from codeforge_ls.plans.service import Plans
+from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.runs.loop import AgentLoop
+from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
+from codeforge_ls.runs.service import Runs
+from codeforge_ls.sandbox import Sandbox
+from codeforge_ls.store import Store
+
+if TYPE_CHECKING:
+    from codeforge_ls.operations import Operations
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
+
+
+class WorkspaceHost(Protocol):
+    """Who keeps the workspace of a session: the daemon, or the process itself when embedded."""
+
+    @property
+    def root(self) -> Path:
+        """The real path of the workspace."""
+        ...
+
+    async def workspace(self) -> Workspace:
+        """The workspace, opened by the first who asks. Never awaited before a session's first answer."""
+        ...
+
+    async def operations(self) -> Operations:
+        """The operations over that workspace."""
+        ...
+
+    def close_soon(self, reason: str) -> None:
+        """Ask for a clean shutdown."""
+        ...
+
+
+@dataclass
+class Workspace:
+    """Everything that serves one root. ``health_parts`` are asked by the health operation, by name."""
+
+    root: Path
+    state: Path
+    config: ConfigStore
+    store: Store
+    index: Index
+    documents: DocumentHub
+    files: WorkspaceFiles
+    checkpoints: Checkpoints
+    policies: PolicyLibrary
+    authority: Authority
+    approvals: Broker
+    sandbox: Sandbox
+    backend: LitellmBackend
+    gate: Gate
+    runs: Runs
+    plans: Plans
+    opened_at: float
+    pending: PendingActions = field(default_factory=PendingActions)
+    health_parts: dict[str, Callable[[], JsonValue]] = field(default_factory=dict)
+    on_index_status: list[Callable[[IndexStatus], None]] = field(default_factory=list)
+    _background: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; read anew each time, they can be reloaded."""
+        return self.config.current
+
+    @classmethod
+    async def open(cls, root: Path, config: ConfigStore) -> Workspace:
+        """Open the state of a root and start its services. The index builds in the background."""
+        state = await asyncio.to_thread(state_dir, root)
+        store = await Store.open(state / "state.db")
+        listeners: list[Callable[[IndexStatus], None]] = []
+        index = Index(
+            root, state, config.current.index, lambda status: [tell(status) for tell in listeners] and None
+        )
+        sandbox = await Sandbox.probe(config.current.sandbox.backend.value)
+        policies = await asyncio.to_thread(_library, root, config.current)
+        documents, checkpoints = DocumentHub(), Checkpoints(root, state)
+        files = WorkspaceFiles(root, documents)
+        broker = Broker(store, lambda: config.current.approvals.timeout_seconds)
+        authority = Authority(policies, broker, lambda: config.current.policy.default)
+        backend = LitellmBackend(on_crash=_crash_recorder(store))
+
+        def context(layers: Sequence[PolicyLayer]) -> ToolContext:
+            return ToolContext(
+                files=files,
+                index=index,
+                may_read=lambda path: may_read(root, layers, path),
+                list_files=index.list_files,
+                checkpoint=store.checkpoint,
+            )
+
+        applier = Applier(
+            root=root,
+            files=files,
+            checkpoints=checkpoints,
+            rewinder=Rewinder(files, checkpoints, store),
+            sandbox=sandbox,
+            store=store,
+            command_seconds=lambda: config.current.runs.command_timeout_seconds,
+            on_changed=_refresher(index),
+        )
+        gate = Gate(
+            store, broker, applier, ALL_TOOLS, context, lambda: config.current.approvals.timeout_seconds
+        )
+
+        async def opening(run: Run) -> Sequence[Message]:
+            repo_map = await index.repo_map(MAP_BUDGET, query=run.task[:2000])
+            return first_messages(root, mode_named(run.mode), run.task, repo_map)
+
+        runs = Runs(
+            store,
+            authority.layers,
+            lambda name: require_model(name or config.current.llm.model),
+            lambda run: AgentLoop(
+                run=run,
+                store=store,
+                gate=gate,
+                backend=backend,
+                tools=AGENT_TOOLS,
+                request=lambda run, messages, tools: _request(config.current, run, messages, tools),
+                opening=opening,
+                max_result=lambda: config.current.runs.max_result_bytes,
+            ),
+            config.current.runs.max_concurrent,
+        )
+        workspace = cls(
+            root=root,
+            state=state,
+            config=config,
+            store=store,
+            index=index,
+            documents=documents,
+            files=files,
+            checkpoints=checkpoints,
+            policies=policies,
+            authority=authority,
+            approvals=broker,
+            sandbox=sandbox,
+            backend=backend,
+            gate=gate,
+            runs=runs,
+            plans=Plans(store, runs),
+            opened_at=time.time(),
+            on_index_status=listeners,
+        )
+        await workspace._start()
+        return workspace
+
+    async def _start(self) -> None:
+        await self.runs.reconcile()
+        await self.plans.reconcile()
+        await self.store.append(
+            EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
+        )
+        await self.index.start()
+        self._background = [
+            asyncio.create_task(self._watch_files(), name="watch-config"),
+        ]
+
+    def busy(self) -> bool:
+        """Whether something is at work that a shutdown would interrupt."""
+        return bool(self.runs.active() or self.plans.active() or self.approvals.open())
+
+    async def reload_settings(self, options: JsonObject | None = None) -> ReloadOutcome:
+        """Read the configuration and the policies again; a bad configuration keeps the one in force."""
+        outcome = await asyncio.to_thread(self.config.reload, options)
+        await asyncio.to_thread(self.policies.reload)
+        if outcome.changed or not outcome.applied:
+            await self.store.append(
+                EventDraft(
+                    stream="workspace",
+                    type=EventType.CONFIG_CHANGED,
+                    payload={"outcome": outcome.model_dump(mode="json")},
+                )
+            )
+        return outcome
+
+    async def close(self, reason: str) -> None:
+        """Shut down in order: stop intake and suspend runs, drain, stop the workers, close the files."""
+        for task in self._background:
+            task.cancel()
+        await self.runs.suspend_all(reason)
+        await self.plans.close()
+        with contextlib.suppress(Exception):
+            await self.store.append(
+                EventDraft(stream="workspace", type=EventType.WORKSPACE_CLOSED, payload={"reason": reason})
+            )
+        for part in (self.backend.close(), self.index.stop(), self.checkpoints.close(), self.store.close()):
+            try:
+                await part
+            except Exception:
+                log.exception("closing failed; going on")
+
+    async def _watch_files(self) -> None:
+        """Reload when a configuration or policy file changes."""
+        known = await asyncio.to_thread(self._stamps)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = await asyncio.to_thread(self._stamps)
+            if now != known:
+                known = now
+                with contextlib.suppress(Exception):
+                    await self.reload_settings()
+
+    def _stamps(self) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        folders = self.policies.directories
+        files = [*self.config.watched_files, *(file for folder in folders for file in _yaml_files(folder))]
+        for path in files:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found[str(path)] = (status.st_mtime_ns, status.st_size)
+        return found
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    return []
+
+
+def _library(root: Path, settings: Settings) -> PolicyLibrary:
+    return PolicyLibrary(root, Path(settings.policy.directory) if settings.policy.directory else None)
+
+
+def _request(
+    settings: Settings, run: Run, messages: Sequence[Message], tools: Sequence[ToolKind[Frozen]]
+) -> ModelRequest:
+    llm = settings.llm
+    return ModelRequest(
+        model=run.model,
+        messages=tuple(messages),
+        tools=tuple(kind.schema() for kind in tools),
+        api_base=llm.api_base,
+        temperature=llm.temperature,
+        max_output_tokens=llm.max_output_tokens,
+        first_token_timeout=llm.first_token_timeout,
+        idle_timeout=llm.idle_timeout,
+        total_timeout=llm.total_timeout,
+        request_id=run.id,
+    )
+
+
+def _refresher(index: Index) -> Callable[[Sequence[str]], None]:
+    """Tells the index of changed paths without making the gate wait."""
+    pending: set[asyncio.Task[None]] = set()
+
+    def refresh(paths: Sequence[str]) -> None:
+        if paths:
+            task = asyncio.ensure_future(index.files_changed(list(paths)))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+
+    return refresh
+
+
+def _crash_recorder(store: Store) -> Callable[[str, int], None]:
+    """Writes the crash of a worker into the log."""
+    pending: set[asyncio.Task[object]] = set()
+
+    def crashed(name: str, code: int) -> None:
+        draft = EventDraft(
+            stream="workspace", type=EventType.WORKER_CRASHED, payload={"worker": name, "code": code}
+        )
+        task: asyncio.Task[object] = asyncio.ensure_future(store.append(draft))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+
+    return crashed
