@@ -64,7 +64,7 @@ class GitFailed(Unavailable):
     code = "git_failed"
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the caller no longer wants the answer
+class Stopped(Exception):
     """The call was cancelled; its process is dead."""
 
 
@@ -144,10 +144,12 @@ def started(
     config: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     cancellation: Cancellation | None = None,
+    inherit: Collection[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A git process in ``folder`` with pipes on all streams, killed if still alive at exit; for threads.
 
-    ``config`` is added to the neutral settings, ``environment`` to the scrubbed environment.
+    ``config`` is added to the neutral settings, ``environment`` to the scrubbed environment; ``inherit`` names
+    open files to pass on, such as a lock that must last as long as the process.
     Raises GitFailed without git, NotFound without the folder, Stopped when cancelled.
     """
     if not folder.is_dir():
@@ -169,6 +171,7 @@ def started(
             env=variables,
             shell=False,
             start_new_session=True,
+            pass_fds=tuple(inherit),
         )
         process = handle.proc
         if process is None:
@@ -215,13 +218,19 @@ def call(
     config: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     cancellation: Cancellation | None = None,
+    inherit: Collection[int] = (),
 ) -> bytes:
     """Run one git command to its end and return its output; blocking, for threads.
 
     Raises GitFailed when the exit code is not in ``accept`` or after ``timeout`` s, Stopped when cancelled.
     """
     with started(
-        folder, *arguments, config=config, environment=environment, cancellation=cancellation
+        folder,
+        *arguments,
+        config=config,
+        environment=environment,
+        cancellation=cancellation,
+        inherit=inherit,
     ) as process:
         try:
             output, errors = process.communicate(stdin, timeout)

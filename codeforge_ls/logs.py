@@ -29,7 +29,7 @@ QUEUE_SIZE = 10_000  # records; more are dropped and counted (row LOG-5)
 FILE_BYTES, FILES = 10_000_000, 3
 MAX_TEXT = 32 << 10  # characters of one message
 MARGIN = 1 << 10  # longer than any secret: what a cut could have split is thrown away
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS, DRAIN_ROUNDS = 2.0, 10  # without a single line written, looked at so many times
 NOISY = ("httpx", "httpcore", "asyncio", "mcp", "pygls", "LiteLLM", "git", "watchfiles", "urllib3")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -88,16 +88,36 @@ class _Dropping(logging.handlers.QueueHandler):
             _logging.count_drop()
 
 
-class _RotatingFile(logging.handlers.RotatingFileHandler):
-    """A private file that rotates; a full disk costs records, which are counted, and nothing else."""
+class _Target(logging.Handler):
+    """Where the one writing thread puts lines; what cannot be written is counted and costs nothing else."""
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        # One thread writes, and a lock it holds while the disk or a pipe hangs would hang the exit too.
+        self.lock = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's signature
+        _logging.count_drop()
+
+
+class _Stderr(_Target):
+    """Unbuffered, so that a pipe nobody reads holds up no flush at exit."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+            while line:
+                line = line[os.write(2, line) :]
+        except Exception:  # noqa: BLE001 - logging must not raise
+            self.handleError(record)
+
+
+class _RotatingFile(_Target, logging.handlers.RotatingFileHandler):
+    """A private file that rotates."""
 
     def _open(self) -> TextIOWrapper:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.baseFilename, flags, 0o600)
         return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8", errors="backslashreplace")
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's signature
-        _logging.count_drop()
 
 
 class _JsonLines(logging.Formatter):
@@ -188,7 +208,12 @@ class _Logging:
             )
             _put(handler.queue, note)
         _put(handler.queue, None)
-        thread.join(DRAIN_SECONDS)
+        waits, left = DRAIN_ROUNDS, handler.queue.qsize()
+        while thread.is_alive() and waits:
+            thread.join(DRAIN_SECONDS / DRAIN_ROUNDS)
+            # As long as lines are written the exit waits; only a disk or a pipe that hangs is left alone.
+            waits = DRAIN_ROUNDS if handler.queue.qsize() < left else waits - 1
+            left = handler.queue.qsize()
         if not thread.is_alive():
             target.close()
 
@@ -208,14 +233,14 @@ def _write(waiting: queue.Queue[logging.LogRecord | None], target: logging.Handl
 def _target(service: str, state: Path | None) -> logging.Handler:
     target: logging.Handler
     if state is None:
-        target = logging.StreamHandler(sys.stderr)
+        target = _Stderr()
     else:
         try:
             folder = state / "logs"
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             target = _RotatingFile(folder / f"{service}.jsonl", maxBytes=FILE_BYTES, backupCount=FILES - 1)
         except OSError as error:
-            target = logging.StreamHandler(sys.stderr)
+            target = _Stderr()
             sys.stderr.write(f"codeforge: logs go to stderr, {state / 'logs'} cannot be written: {error}\n")
     target.setFormatter(_JsonLines(service))
     return target
@@ -236,7 +261,7 @@ def start_logging(service: str, state: Path | None, level: str = "info") -> None
 
 
 def stop_logging() -> None:
-    """Writes what waits (for at most a few seconds), reports drops, closes the file."""
+    """Writes what waits as long as writing moves on, reports drops, closes the file."""
     _logging.stop()
 
 

@@ -36,6 +36,10 @@ class Refused(Exception):
         self.exit_code = exit_code
 
 
+class NoDaemon(Refused):
+    """No daemon runs for this root, and none was to be started."""
+
+
 class Options(NamedTuple):
     """What was asked for on the command line; ``overrides`` are the ``a.b=c`` of ``--set``."""
 
@@ -170,7 +174,7 @@ def open_session(root: str, role: str, options: Options | None = None, *, start:
         sock = _connect(path)
         if sock is None:
             if not start:
-                raise Refused(f"No daemon runs for {root}.", 3)
+                raise NoDaemon(f"No daemon runs for {root}.", 3)
             path = _start_daemon(root, role, options or Options(), path, deadline)
             started = True
             continue

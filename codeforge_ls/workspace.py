@@ -25,6 +25,8 @@ from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.checkpoints import Checkpoints
 from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, state_dir
 from codeforge_ls.index import Index
+from codeforge_ls.index.files import list_files
+from codeforge_ls.index.limits import Limits
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.events import EventDraft, EventType
@@ -118,12 +120,16 @@ class Workspace:
         authority = Authority(policies, broker, lambda: config.current.policy.default)
         backend = LitellmBackend(on_crash=_crash_recorder(store))
 
+        async def list_names() -> list[str]:
+            listing = await asyncio.to_thread(list_files, root, Limits.of(config.current.index))
+            return list(listing.files)
+
         def context(layers: Sequence[PolicyLayer]) -> ToolContext:
             return ToolContext(
                 files=files,
                 index=index,
                 may_read=lambda path: may_read(root, layers, path),
-                list_files=index.list_files,
+                list_files=list_names,
                 checkpoint=store.checkpoint,
             )
 

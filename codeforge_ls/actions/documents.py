@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,7 @@ class DocumentSource(Protocol):
         """The open document of that path, or None."""
         ...
 
-    def paths(self) -> Sequence[str]:
+    def paths(self) -> Iterable[str]:
         """The workspace-relative paths of all open documents."""
         ...
 

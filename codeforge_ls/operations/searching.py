@@ -10,7 +10,7 @@ from codeforge_ls.actions.judge import may_read
 from codeforge_ls.model.actions import Tool
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.model.index import SymbolAnswer
+from codeforge_ls.model.index import IndexStatus, SymbolAnswer
 from codeforge_ls.operations.operation import Call, Nothing, Operation, through_gate
 
 
@@ -85,9 +85,11 @@ async def symbol_info(call: Call, arguments: SymbolQuestion) -> JsonObject:
     """Definitions, references or callers."""
     place, wanted = arguments.position, arguments.name
     if place is not None and wanted is None:
-        found = await call.workspace.index.symbol_info((place.path, place.line, place.column), arguments.relation)
+        found = await call.workspace.index.symbol_info(
+            path=place.path, line=place.line, column=place.column, relation=arguments.relation
+        )
     elif wanted is not None and place is None:
-        found = await call.workspace.index.symbol_info(wanted, arguments.relation)
+        found = await call.workspace.index.symbol_info(wanted, relation=arguments.relation)
     else:
         raise InvalidInput("Give either name or position.", data={"field": "name"})
     return _readable(call, found).model_dump(mode="json")
@@ -131,8 +133,8 @@ class Build(Frozen):
 async def build(call: Call, arguments: Build) -> JsonObject:
     """Bring the index up to date and wait for it."""
 
-    def on_progress(percent: float, message: str) -> None:
-        call.progress(percent, message)
+    def on_progress(status: IndexStatus) -> None:
+        call.progress(status.percent, f"{status.files} files, {status.files_per_second:.0f} files/s")
 
     status = await call.workspace.index.build(arguments.force, on_progress)
     return status.model_dump(mode="json")
