@@ -109,9 +109,12 @@ class Workspace:
         state = await asyncio.to_thread(state_dir, root)
         store = await Store.open(state / "state.db")
         listeners: list[Callable[[IndexStatus], None]] = []
-        index = Index(
-            root, state, config.current.index, lambda status: [tell(status) for tell in listeners] and None
-        )
+
+        def tell_all(status: IndexStatus) -> None:
+            for tell in list(listeners):
+                tell(status)
+
+        index = Index(root, state, config.current.index, tell_all)
         sandbox = await Sandbox.probe(config.current.sandbox.backend.value)
         policies = await asyncio.to_thread(_library, root, config.current)
         documents, checkpoints = DocumentHub(), Checkpoints(root, state)

@@ -14,6 +14,7 @@ from codeforge_ls.logs import request_id
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import JsonObject, new_id
 from codeforge_ls.model.errors import CodeForgeError, LimitReached, Unavailable
+from codeforge_ls.model.events import EventDraft, EventType
 
 if TYPE_CHECKING:
     from codeforge_ls.operations import Operations
@@ -38,6 +39,7 @@ class Connection:
     def __init__(self, host: WorkspaceHost, session: str) -> None:
         self._host, self.session = host, session
         self._calls: set[asyncio.Task[JsonObject]] = set()
+        self._attached: asyncio.Task[Actor] | None = None
 
     async def call(self, operation: str, arguments: JsonObject, context: ToolCallContext) -> JsonObject:
         """Run one operation. Raises ``CodeForgeError``; ``LimitReached`` after ``CALL_SECONDS``."""
@@ -54,9 +56,24 @@ class Connection:
         finally:
             task.cancel()  # no effect on a finished one; the others are cancelled calls and those out of time
 
+    async def end(self) -> None:
+        """Record that the client has left, if it was ever attached."""
+        if self._attached is not None and self._attached.done() and self._attached.exception() is None:
+            await self._record(EventType.SESSION_DETACHED, self._attached.result())
+
     async def _run(self, operation: str, arguments: JsonObject, actor: Actor, news: _News) -> JsonObject:
         operations: Operations = await self._host.operations()
+        if self._attached is None or (self._attached.done() and self._attached.exception()):
+            self._attached = asyncio.create_task(self._record(EventType.SESSION_ATTACHED, actor))
+        await asyncio.shield(self._attached)  # what this client does next is on record after its coming
         return await operations.call(operation, arguments, actor, news)
+
+    async def _record(self, kind: EventType, actor: Actor) -> Actor:
+        workspace = await self._host.workspace()
+        payload: JsonObject = {"client": actor.name, "front_end": "mcp"}
+        draft = EventDraft(stream=f"session:{self.session}", type=kind, payload=payload, actor=actor.label)
+        await workspace.store.append(draft)
+        return actor
 
 
 class _News:
@@ -93,6 +110,8 @@ async def _watch(task: asyncio.Task[JsonObject], news: _News, context: ToolCallC
             total = 100.0 if news.percent is not None else None
             with anyio.move_on_after(TICK_SECONDS):  # a client that does not read must not hold the call
                 await context.report_progress(sent, total, news.message)
+    if task.cancelled():
+        raise Unavailable("The call was stopped: the workspace is closing.", hint="Connect again.")
     return task.result()
 
 
@@ -124,4 +143,6 @@ def error_result(error: CodeForgeError) -> CallToolResult:
 def unexpected(error: BaseException) -> CodeForgeError:
     """Any other exception as an error without its text, which may hold what is no client's business."""
     log.error("an MCP call failed unexpectedly", exc_info=error)
-    return CodeForgeError("The call failed unexpectedly.", hint="The daemon's log says why: `codeforge logs`.")
+    return CodeForgeError(
+        "The call failed unexpectedly.", hint="The daemon's log says why: `codeforge logs`."
+    )

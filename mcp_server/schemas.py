@@ -6,9 +6,14 @@ import json
 from typing import Annotated, Any
 
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 Schema = dict[str, Any]  # any JSON schema keyword may stand in it
+
+MAX_INTEGER = 2**53 - 1  # more is not exact in every JSON reader
+
+# A result's schema says what is there; it stays true when a later version adds something.
+RESULT_LEAVES = ("title", "$defs", "description", "default", "additionalProperties")
 
 
 def _from_text(value: object) -> object:
@@ -24,6 +29,15 @@ def _from_text(value: object) -> object:
 LooseJson = BeforeValidator(_from_text)
 
 
+def _exact(value: int) -> int:
+    if abs(value) > MAX_INTEGER:
+        raise ValueError("Input should be a number that JSON can hold exactly")
+    return value
+
+
+Whole = Annotated[int, AfterValidator(_exact)]
+
+
 class Arguments(ArgModelBase):
     """The arguments of a tool: types only, the operation behind it checks the rest. ``null`` means absent."""
 
@@ -32,7 +46,11 @@ class Arguments(ArgModelBase):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, raw: object) -> object:
-        return {name: value for name, value in raw.items() if value is not None} if isinstance(raw, dict) else raw
+        return (
+            {name: value for name, value in raw.items() if value is not None}
+            if isinstance(raw, dict)
+            else raw
+        )
 
 
 class Edit(Arguments):
@@ -49,40 +67,48 @@ class Place(Arguments):
     """A place in a file."""
 
     path: str
-    line: int
-    column: int = 1
+    line: Whole
+    column: Whole = 1
 
 
 ListOfText = Annotated[list[str], LooseJson]
 
 
-def schema_of(model: type[BaseModel], *, by_validation: bool = True) -> Schema:
-    """The schema of a model without titles, references, class docstrings and ``null`` alternatives."""
-    whole = model.model_json_schema(mode="validation" if by_validation else "serialization")
-    plain: Schema = _plain(whole, whole.get("$defs", {}), nullable=not by_validation)
-    plain.pop("$defs", None)
-    plain.pop("description", None)
+def arguments_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a tool's arguments: an optional one may be absent, so ``null`` is not mentioned."""
+    return _plain(model.model_json_schema(), leave=("title", "$defs"), optional_null=True)
+
+
+def result_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a tool's structured result: names and types, which is all that programs need."""
+    whole = model.model_json_schema(mode="serialization")
+    return _plain(whole, leave=RESULT_LEAVES, optional_null=False)
+
+
+def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Schema:
+    """The schema without references, class docstrings and the keywords to leave out."""
+    definitions = schema.get("$defs", {})
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            target = definitions[node["$ref"].rpartition("/")[2]]
+            inlined = {key: value for key, value in target.items() if key != "description"}
+            return walk({**inlined, **{key: value for key, value in node.items() if key != "$ref"}})
+        if {"type": "null"} in node.get("anyOf", ()):
+            return walk(without_null(node))
+        return {key: inside(key, value) for key, value in node.items() if key not in leave}
+
+    def inside(key: str, value: Any) -> Any:
+        return {name: walk(one) for name, one in value.items()} if key == "properties" else walk(value)
+
+    def without_null(node: Schema) -> Schema:
+        real = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
+        kept = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        return {**real, **kept} if optional_null else {**kept, "type": [real["type"], "null"]}
+
+    plain: Schema = walk({key: value for key, value in schema.items() if key != "description"})
     return plain
-
-
-def _plain(node: Any, definitions: Schema, *, nullable: bool) -> Any:
-    if isinstance(node, list):
-        return [_plain(item, definitions, nullable=nullable) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "$ref" in node:
-        target = dict(definitions[node["$ref"].rpartition("/")[2]])
-        target.pop("description", None)
-        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
-    choices = node.get("anyOf", [])
-    real = [choice for choice in choices if choice != {"type": "null"}]
-    if not nullable and len(choices) == 2 and len(real) == 1:
-        node = {**{k: v for k, v in node.items() if k not in ("anyOf", "default")}, **real[0]}
-        return _plain(node, definitions, nullable=nullable)
-    result: Schema = {}
-    for key, value in node.items():
-        if key == "properties":
-            result[key] = {k: _plain(v, definitions, nullable=nullable) for k, v in value.items()}
-        elif key != "title" and key != "$defs":
-            result[key] = _plain(value, definitions, nullable=nullable)
-    return result

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from codeforge_ls.checkpoints.meta import standard_bits
-from codeforge_ls.checkpoints.names import joined, quoted
+from codeforge_ls.checkpoints.names import joined, parent_of, quoted
 from codeforge_ls.checkpoints.shadow import Shadow, blob_id
 from codeforge_ls.checkpoints.stamps import Stamp, Stamps, stamp_of, trusted
 from codeforge_ls.checkpoints.units import Unit
@@ -48,7 +48,7 @@ class Found:
     stamp: Stamp
 
 
-class Skip(Exception):  # noqa: N818 - a verdict, not an error
+class Skip(Exception):
     """This path stays out of the picture."""
 
     def __init__(self, reason: str, size: int = 0) -> None:
@@ -124,14 +124,14 @@ class _Capture:
         """The known paths that are not surely as they were; notes the odd permission bits of the others."""
         changed = []
         prefix, modes = joined(unit.folder, b"") + b"/", self._picture.modes
-        swapped = folders.swapped({os.path.dirname(path) for path in stamps.entries})
+        swapped = folders.swapped({parent_of(path) for path in stamps.entries})
         for path, stamp in stamps.entries.items():
             try:
                 present = stamp_of(os.lstat(prefix + path))
             except OSError:
                 changed.append(path)
                 continue
-            if present != stamp or (swapped and os.path.dirname(path) in swapped):
+            if present != stamp or (swapped and parent_of(path) in swapped):
                 changed.append(path)
             elif _odd_bits(stamp):
                 modes[joined(unit.name, path)] = stamp[4] & 0o777
@@ -162,7 +162,7 @@ class _Capture:
         return stored, gone
 
     def _found(self, unit: Unit, path: bytes, folders: _Folders) -> Found | None:
-        if not folders.real(os.path.dirname(path)):
+        if not folders.real(parent_of(path)):
             return None  # a parent became a link: what lies behind it is not ours
         try:
             return read_file(joined(unit.folder, path))
@@ -183,7 +183,7 @@ def read_file(full: bytes) -> Found | None:
     try:
         status = os.lstat(full)
         if stat.S_ISLNK(status.st_mode):
-            return Found(LINK, os.readlink(full), stamp_of(status))
+            return Found(LINK, os.readlink(full), stamp_of(status))  # noqa: PTH115 - bytes
         if stat.S_ISDIR(status.st_mode):
             return None
         if not stat.S_ISREG(status.st_mode):
@@ -200,7 +200,7 @@ def read_file(full: bytes) -> Found | None:
 def _read_regular(full: bytes) -> Found:
     # Neither a link nor a pipe that took the file's place since lstat is followed or waited for.
     descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as handle:
+    with os.fdopen(descriptor, "rb", buffering=0) as handle:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Skip("special")
@@ -225,7 +225,7 @@ class _Folders:
     def real(self, folder: bytes) -> bool:
         known = self._known.get(folder)
         if known is None:
-            known = self.real(os.path.dirname(folder)) and self._is_folder(folder)
+            known = self.real(parent_of(folder)) and self._is_folder(folder)
             self._known[folder] = known
         return known
 

@@ -10,6 +10,7 @@ from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import joined, shown, unquoted
 from codeforge_ls.checkpoints.placing import ABSENT, ABSENT_MODE, FileState, bits_for
 from codeforge_ls.checkpoints.shadow import EMPTY_TREE, Shadow
+from codeforge_ls.model.actions import FileChange
 
 MAX_DIFF_BYTES = 4 << 20
 
@@ -37,7 +38,9 @@ def changes(shadow: Shadow, now: Stored, then: Stored) -> list[Change]:
         if path not in found and bits[0] != bits[1]:
             found[path] = _bits_change(path, *bits)
     skipped = {unquoted(entry.path) for stored in (now, then) for entry in stored.meta.skipped}
-    return [change for path, change in sorted(found.items()) if path not in skipped and change.now != change.then]
+    return [
+        change for path, change in sorted(found.items()) if path not in skipped and change.now != change.then
+    ]
 
 
 def _unit_trees(now: Stored, then: Stored) -> Iterator[tuple[bytes, str, str]]:
@@ -78,6 +81,19 @@ def _bits_change(path: bytes, now: int | None, then: int | None) -> Change:
         FileState(mode, "", standard if now is None else now),
         FileState(mode, "", standard if then is None else then),
     )
+
+
+def changed_paths(shadow: Shadow, before: dict[bytes, str], after: dict[bytes, str]) -> list[FileChange]:
+    """The files that differ between two sets of unit trees, by path. Contents and the executable bit count."""
+    found: list[FileChange] = []
+    for unit in sorted(before.keys() | after.keys()):
+        old_tree, new_tree = before.get(unit, EMPTY_TREE), after.get(unit, EMPTY_TREE)
+        if old_tree == new_tree:
+            continue
+        for path, (old, new) in _raw_differences(shadow, old_tree, new_tree):
+            change = "created" if old.absent else "deleted" if new.absent else "modified"
+            found.append(FileChange(path=shown(joined(unit, path)), change=change))
+    return found
 
 
 def unified_diff(shadow: Shadow, old: dict[bytes, str], new: dict[bytes, str]) -> str:

@@ -66,6 +66,12 @@ def joined(base: bytes, path: bytes) -> bytes:
     return base + b"/" + path if path else base
 
 
+def lexical(roots: tuple[bytes, ...], raw: bytes) -> bytes | None:
+    """A path relative to the workspace as it is written, whatever lies there; None when it leads outside."""
+    written = os.path.normpath(joined(roots[0], raw))
+    return next((written[len(root) + 1 :] for root in roots if written.startswith(root + b"/")), None)
+
+
 def below(roots: tuple[bytes, ...], path: str) -> set[bytes]:
     """``path`` relative to the workspace, as written and with links resolved; empty when outside or in a ``.git``.
 
@@ -80,6 +86,11 @@ def below(roots: tuple[bytes, ...], path: str) -> set[bytes]:
         if spelling.startswith(root + b"/")
     }
     return {relative for relative in found if b".git" not in relative.split(b"/")}
+
+
+def parent_of(path: bytes) -> bytes:
+    """The folder of a relative path, empty for the root."""
+    return path.rpartition(b"/")[0]
 
 
 def parents(path: bytes) -> list[bytes]:

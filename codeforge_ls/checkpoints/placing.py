@@ -44,7 +44,7 @@ class FileState:
 ABSENT = FileState()
 
 
-class Blocked(Exception):  # noqa: N818 - becomes a conflict in the answer, not an error
+class Blocked(Exception):
     """The path cannot be changed without harm: its parent is a link, a folder is in the way, it changed."""
 
 
@@ -66,7 +66,7 @@ class Placing:
             return False
 
     def write(self, path: bytes, state: FileState, content: bytes, still: Callable[[], bool]) -> None:
-        """Put ``content`` at ``path`` by rename, if ``still()`` just before. Raises Blocked or OSError, then nothing changed."""
+        """Put ``content`` at ``path`` by a rename, if ``still()`` then. After Blocked or OSError nothing changed."""
         with self._parent(path, create=True) as (folder, name):
             try:
                 if state.link:
@@ -85,7 +85,7 @@ class Placing:
     def _write_temporary(self, folder: int, content: bytes, bits: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._temporary, flags, 0o600, dir_fd=folder)
-        with open(descriptor, "wb") as handle:
+        with os.fdopen(descriptor, "wb") as handle:
             handle.write(content)
             handle.flush()
             os.fchmod(descriptor, bits)
@@ -94,7 +94,9 @@ class Placing:
     def set_bits(self, path: bytes, bits: int) -> None:
         """Change only the permission bits of a regular file."""
         with self._parent(path) as (folder, name):
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+            )
             try:
                 os.fchmod(descriptor, bits)
             finally:
@@ -150,7 +152,7 @@ def _state_at(folder: int, name: bytes, state: FileState) -> bool:
     if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o777 != state.bits:
         return False
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    with open(descriptor, "rb") as handle:
+    with os.fdopen(descriptor, "rb") as handle:
         return not state.name or blob_id(handle.read()) == state.name
 
 

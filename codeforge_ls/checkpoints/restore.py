@@ -21,7 +21,7 @@ from codeforge_ls.checkpoints.capture import LINK, capture
 from codeforge_ls.checkpoints.changes import Change, changes
 from codeforge_ls.checkpoints.history import Purpose
 from codeforge_ls.checkpoints.names import quoted, shown, unquoted
-from codeforge_ls.checkpoints.placing import Blocked, Placing, emptied_by
+from codeforge_ls.checkpoints.placing import Blocked, FileState, Placing, emptied_by
 from codeforge_ls.checkpoints.shadow import Contents, Shadow
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, Restored
@@ -45,7 +45,13 @@ class Journal(Frozen):
 
 
 def restore(
-    shadow: Shadow, root: bytes, target: Checkpoint, stream: str, forced: Collection[bytes], only: Collection[bytes] | None, ask: Ask | None
+    shadow: Shadow,
+    root: bytes,
+    target: Checkpoint,
+    stream: str,
+    forced: Collection[bytes],
+    only: Collection[bytes] | None,
+    ask: Ask | None,
 ) -> Restored:
     """Restore ``target``; under the lock. The safety checkpoint goes to ``stream``.
 
@@ -78,7 +84,7 @@ def finish(shadow: Shadow, root: bytes) -> Restored | None:
         safety = history.load(shadow, journal.safety)
         wanted = history.load(shadow, journal.target)
     except (ValidationError, NotFound, Unavailable) as error:
-        log.warning("An unfinished restore cannot be completed: %s", error)  # noqa: TRY400 - expected, no trace
+        log.warning("An unfinished restore cannot be completed: %s", error)
         file.replace(file.with_suffix(".broken"))
         return None
     only = None if journal.only is None else {unquoted(path) for path in journal.only}
@@ -144,26 +150,30 @@ class _Work:
 
     def _bring(self, change: Change, contents: Contents) -> None:
         path, now, then = change.path, change.now, change.then
-        if now.name == then.name and now.mode != LINK and then.mode != LINK:
+        if now.name == then.name and LINK not in (now.mode, then.mode):
             self._placing.set_bits(path, then.bits)
             return
         content = None if then.absent else contents.read(then.name)
+        if content is None:
+            self._deleted.append(path)
         if self._ask and not now.link and not then.link and self._ask(path, content):
             return
         if content is None:
-            if not self._placing.holds(path, now):
-                raise Blocked
-            self._placing.delete(path)
-            self._deleted.append(path)
+            self._delete(path, now)
             return
         self._make_room(path)
         self._placing.write(path, then, content, lambda: self._placing.holds(path, now))
+
+    def _delete(self, path: bytes, now: FileState) -> None:
+        if not self._placing.holds(path, now):  # again: asking may have taken a while
+            raise Blocked
+        self._placing.delete(path)
 
     def _make_room(self, path: bytes) -> None:
         """Where the target has a file and the disk a folder, remove the folders that the deletions emptied."""
         for folder in emptied_by([gone for gone in self._deleted if gone.startswith(path + b"/")]):
             if folder.startswith(path + b"/"):
-                self._placing.remove_empty(folder)
+                self._placing.remove_empty(folder)  # path itself gives way in the write
 
     def remove_emptied(self) -> None:
         """Remove the folders that this restore emptied; others, even empty ones, are not ours."""

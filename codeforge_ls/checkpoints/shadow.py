@@ -26,7 +26,7 @@ CONFIG: Mapping[str, str] = {
     "core.precomposeUnicode": "false",
     "core.protectNTFS": "false",
     "core.protectHFS": "false",
-    "core.fsync": "objects,reference,index",
+    "core.fsync": "objects,reference",  # the private index can be rebuilt
     "core.logAllRefUpdates": "false",
     "pack.compression": "1",
     # Ten changed files as one small pack cost one fsync instead of ten.
@@ -71,10 +71,12 @@ class Shadow:
         self.folder = folder
         self.own = folder / "codeforge"  # what is ours beside what is git's: indexes, stamps, lock, journal
         self.cancellation = cancellation
+        self._held: tuple[int, ...] = ()
 
     def ensure(self) -> None:
         """Create the repository when it is not there; repeating it repairs a half-made one."""
-        self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.own.mkdir(mode=0o700, exist_ok=True)
         self.folder.chmod(0o700)
         if not (self.folder / "HEAD").is_file() or not (self.folder / "objects").is_dir():
             git.call(self.folder, "init", "--quiet", "--bare", "--object-format=sha1", "--template=", ".")
@@ -90,6 +92,8 @@ class Shadow:
         busy = self.own / "busy"
         with (self.own / "lock").open("w") as handle:
             self._wait_for(handle.fileno())
+            # Every git inherits the lock: when we are killed, it lasts until the last orphan has ended too.
+            self._held = (handle.fileno(),)
             if busy.exists():
                 self.sweep()
             busy.touch()
@@ -99,6 +103,7 @@ class Shadow:
                 self.sweep()
                 raise
             finally:
+                self._held = ()
                 busy.unlink(missing_ok=True)
 
     def _wait_for(self, descriptor: int) -> None:
@@ -143,6 +148,7 @@ class Shadow:
             config=CONFIG,
             environment=self._environment(environment),
             cancellation=self.cancellation,
+            inherit=self._held,
         )
 
     @contextlib.contextmanager
@@ -155,6 +161,7 @@ class Shadow:
             config=CONFIG,
             environment=environment,
             cancellation=self.cancellation,
+            inherit=self._held,
         ) as process:
             yield process
 
@@ -239,6 +246,8 @@ class Contents:
             sink.write(name.encode() + b"\n")
             sink.flush()
         fields = source.readline().split()
+        if not fields:
+            raise git.failure("cat-file", self._process.wait(), b"it ended early")
         if len(fields) != 3:
             raise NotFound(f"The object {name} is not stored.")
         content = source.read(int(fields[2]))

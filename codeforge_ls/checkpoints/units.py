@@ -36,12 +36,16 @@ class Unit:
         key = hashlib.sha256(name).hexdigest()[:16] if name else "root"
         self.index = shadow.own / f"index-{key}"
         self._stamps = shadow.own / f"stamps-{key}"
-        self.index.with_name(f"{self.index.name}.lock").unlink(missing_ok=True)  # the flock is ours: it is dead
+        self.index.with_name(f"{self.index.name}.lock").unlink(
+            missing_ok=True
+        )  # the flock is ours: it is dead
 
     def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """One git command on the private index of this unit."""
         environment = {"GIT_WORK_TREE": os.fsdecode(self.folder), "GIT_INDEX_FILE": str(self.index)}
-        return self.shadow.git(*arguments, folder=Path(os.fsdecode(self.folder)), stdin=stdin, environment=environment)
+        return self.shadow.git(
+            *arguments, folder=Path(os.fsdecode(self.folder)), stdin=stdin, environment=environment
+        )
 
     def load(self) -> tuple[Stamps, dict[bytes, str]]:
         """The stamps of what the index holds; when they are lost, distrusted ones and the objects of the index."""
@@ -69,7 +73,9 @@ class Unit:
     def update(self, gone: list[bytes], stored: dict[bytes, tuple[str, str]]) -> None:
         """Take ``gone`` out of the index, then put in ``stored``: path -> (mode, object)."""
         lines = [b"0 %s\t%s\0" % (NO_OBJECT.encode(), path) for path in gone]
-        lines += [b"%s %s\t%s\0" % (mode.encode(), name.encode(), path) for path, (mode, name) in stored.items()]
+        lines += [
+            b"%s %s\t%s\0" % (mode.encode(), name.encode(), path) for path, (mode, name) in stored.items()
+        ]
         if lines:
             self.git("update-index", "-z", "--index-info", stdin=b"".join(lines))
 
@@ -85,7 +91,9 @@ class Unit:
         try:
             listed = self._user_git(repository, "ls-files", "-z", "--stage")
         except git.GitFailed as error:
-            log.warning("The index of the repository at %s cannot be read: %s", shown(self.folder), error.message)
+            log.warning(
+                "The index of the repository at %s cannot be read: %s", shown(self.folder), error.message
+            )
             return UserIndex()
         rows = _staged(listed)
         return UserIndex(
@@ -99,10 +107,13 @@ class Unit:
         if repository is None:
             return "", ""
         try:
-            commit, branch = (self._user_git(repository, *asked) for asked in (
-                ("rev-parse", "--quiet", "--verify", "HEAD"),
-                ("symbolic-ref", "--quiet", "--short", "HEAD"),
-            ))
+            commit, branch = (
+                self._user_git(repository, *asked)
+                for asked in (
+                    ("rev-parse", "--quiet", "--verify", "HEAD"),
+                    ("symbolic-ref", "--quiet", "--short", "HEAD"),
+                )
+            )
         except git.GitFailed:
             return "", ""
         return commit.decode().strip(), shown(branch.strip())

@@ -147,7 +147,7 @@ class TerminalSession:
             case "daemon.status":
                 return self._host.report()
             case "daemon.stop":
-                asyncio.get_running_loop().call_later(0.05, self._host.close_soon, "asked by a terminal")
+                self._host.close_soon("asked by a terminal")
                 return {"stopping": True}
             case "attach":
                 return await self._attach(arguments)

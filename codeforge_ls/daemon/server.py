@@ -141,8 +141,8 @@ class Server:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            hello = await self._hear(reader)  # first, so that the peer is not still writing when we refuse
             self._check_peer(writer)
-            hello = await self._hear(reader)
             if hello.get("role") == "exit":
                 code = self._exit_codes.get(str(hello.get("session")))
                 await _answer(writer, {"ok": code is not None, "exit_code": code})

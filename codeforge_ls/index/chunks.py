@@ -72,10 +72,12 @@ class _Namer:
         self._starts = [one.start_line for one in self._named]
 
     def name(self, first: int, last: int) -> tuple[str, str]:
-        """The first definition that starts inside, else the innermost one around the first line."""
+        """The longest definition that starts inside, else the innermost one around the first line."""
         at = bisect_right(self._starts, first - 1)
-        if at < len(self._named) and self._named[at].start_line <= last:
-            return self._named[at].name, self._named[at].kind
+        inside = self._named[at : bisect_right(self._starts, last)]
+        if inside:
+            longest = max(inside, key=lambda one: one.end_line - one.start_line)
+            return longest.name, longest.kind
         for one in reversed(self._named[max(0, at - 200) : at]):
             if one.end_line >= first:
                 return one.name, one.kind

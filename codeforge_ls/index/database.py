@@ -1,10 +1,9 @@
-"""index.db as its one writer sees it: contents by hash, files, overlays, skips, and the generation of each change."""
+"""index.db as its one writer sees it: contents by hash, files, overlays, skips, generations."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -32,7 +31,7 @@ def put_aside(path: Path) -> Path:
     target = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{path}{suffix}")
+            Path(f"{path}{suffix}").unlink()
     with contextlib.suppress(FileNotFoundError):
         path.rename(target)
     return target
@@ -66,8 +65,15 @@ class IndexDatabase:
             raise sqlite3.DatabaseError(f"index.db is damaged: {problem}")
 
     def close(self) -> None:
-        """Close; an open transaction is rolled back."""
+        """Write the journal back and close; an open transaction is rolled back."""
+        self.rollback()
+        self.write_back()
         self._db.close()
+
+    def write_back(self) -> None:
+        """Fold the journal into the file as far as readers allow: a first build makes a long one."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def begin(self) -> None:
         """Open a transaction unless one is open."""
@@ -141,13 +147,15 @@ class IndexDatabase:
     def drop_content(self, keys: Iterable[int]) -> None:
         """Delete contents that nothing uses; the ones in use are left alone."""
         unused = [key for key in keys if not self._used(key)]
-        for table, column in (
-            ("symbol", "content"), ("reference", "content"), ("import", "content"), ("chunk", "content"), ("content", "id"),
-        ):  # fmt: skip
+        for table in ("symbol", "reference", "import", "chunk", "content"):
+            column = "id" if table == "content" else "content"
             self._db.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((key,) for key in unused))  # noqa: S608 - fixed names
 
     def _used(self, key: int) -> bool:
-        sql = "SELECT EXISTS (SELECT 1 FROM file WHERE content = ?) OR EXISTS (SELECT 1 FROM overlay WHERE content = ?)"
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM file WHERE content = ?)"
+            " OR EXISTS (SELECT 1 FROM overlay WHERE content = ?)"
+        )
         return bool(self._db.execute(sql, (key, key)).fetchone()[0])
 
     def drop_old_contents(self) -> None:

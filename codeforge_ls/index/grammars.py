@@ -55,7 +55,7 @@ class Grammar:
     query: Query
 
 
-class NoGrammar(Exception):  # noqa: N818 - it names the fact
+class NoGrammar(Exception):
     """The grammar of a language is not there or does not work; its files are searched as plain text."""
 
 

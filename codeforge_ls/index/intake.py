@@ -66,6 +66,7 @@ class Intake:
             del self.files[path]
         self._changed.update(gone)
         self.commit()
+        self._has_contents = self._db.has_contents()
         todo = [
             path for path, stat in listing.files.items() if self.files.get(path, (None, 0, 0))[1:] != stat
         ]

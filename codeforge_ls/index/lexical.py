@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import zlib
 from collections import Counter
@@ -16,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index.tokens import path_tokens
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
 
 FORMAT = 1
 K1, B = 1.5, 0.75  # the defaults of Lucene's variant as bm25s has it; the delta must use the same
@@ -67,7 +70,7 @@ def write_segment(folder: Path, rows: Iterable[tuple[str, int, list[Any], bytes]
     return len(ids)
 
 
-class BadSegment(Exception):  # noqa: N818 - it names the fact
+class BadSegment(Exception):
     """A segment on disk cannot be used; it has to be written anew."""
 
 

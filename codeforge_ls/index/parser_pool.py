@@ -1,4 +1,4 @@
-"""The parser processes of the index worker: one deadline for each parse, killed and replaced when it passes."""
+"""The parser processes of the index worker: killed and replaced when a parse passes its deadline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_ANSWER = 256 << 20
 URGENT, NORMAL = 0, 1
 
 
-class ParseHung(Exception):  # noqa: N818 - it names the fact
+class ParseHung(Exception):
     """The parser was killed over this file, or died of it. ``args[0]`` says which."""
 
 
@@ -45,7 +45,7 @@ class ParserPool:
     """Runs parse jobs in ``limits.parsers`` child processes; they start with the first job."""
 
     def __init__(self, root: Path, limits: Limits) -> None:
-        self._command = [sys.executable, "-m", "codeforge_ls.index.parser", str(root), limits.to_json()]
+        self._command = [sys.executable, "-P", "-m", "codeforge_ls.index.parser", str(root), limits.to_json()]
         self._deadline = limits.parse_timeout_seconds
         self._queue: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
         self._numbers = count()
@@ -157,7 +157,7 @@ async def _read_answer(stream: asyncio.StreamReader, number: int) -> Parsed | Re
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds a process has used, by /proc; where there is none, infinity minus nothing: wall time counts."""
+    """CPU seconds a process has used, by /proc; where there is none, wall time stands in."""
     try:
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()

@@ -9,12 +9,29 @@ WORD = re.compile(r"[^\W\d]\w*")
 PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 MAX_WORD = 80  # longer ones are data, not names
 
-STOP_WORDS = frozenset(
-    "a an and are as at be by do does for from has have how if in into is it its of on or that the their to used using"
-    " via was what when where which who why with work works this than then these between can each not get".split()
-)
+# fmt: off
+STOP_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "between", "by", "can", "do", "does", "each", "for", "from", "get",
+    "has", "have", "how", "if", "in", "into", "is", "it", "its", "not", "of", "on", "or", "than", "that", "the",
+    "their", "then", "these", "this", "to", "used", "using", "via", "was", "what", "when", "where", "which", "who",
+    "why", "with", "work", "works",
+))
+# fmt: on
 SUFFIXES = (
-    "izations", "ization", "ations", "ation", "ings", "ing", "ers", "ies", "ied", "er", "ed", "es", "s", "e",
+    "izations",
+    "ization",
+    "ations",
+    "ation",
+    "ings",
+    "ing",
+    "ers",
+    "ies",
+    "ied",
+    "er",
+    "ed",
+    "es",
+    "s",
+    "e",
 )  # fmt: skip
 
 _parts: dict[str, tuple[str, ...]] = {}

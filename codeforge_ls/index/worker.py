@@ -59,12 +59,18 @@ class IndexWorker:
             self._db.drop_content(gone.values())
             self._db.commit(gone)
 
+    async def close(self) -> None:
+        """End the parsers and close the database, so that its journal is written back."""
+        await self._pool.close()
+        self._db.close()
+
     # -- requests
 
     async def build(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """Bring the index up to date with the disk; ``force`` parses everything again. Returns the status."""
         async with self._building:
             self._state_now = IndexState.BUILDING
+            self._send_status()
             try:
                 await self._build(force=bool(params.get("force")))
                 self._state_now = IndexState.READY
@@ -125,6 +131,7 @@ class IndexWorker:
         self._db.begin()
         self._db.drop_old_contents()
         self._db.commit()
+        self._db.write_back()
         await self._refresh_segment()
 
     async def _take_all(self, todo: list[str]) -> None:
@@ -298,7 +305,10 @@ async def main() -> None:
         "status": worker.status,
         "drop_segment": worker.drop_segment,
     }
-    await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)
+    try:
+        await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)
+    finally:
+        await worker.close()
 
 
 def _guarded(handler: Handler) -> Handler:

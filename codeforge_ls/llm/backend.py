@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, TypeAdapter
 
-from codeforge_ls.llm.breaker import CircuitBreaker
+from codeforge_ls.llm.breaker import CircuitBreaker, CircuitState
 from codeforge_ls.llm.conversation import order_problem
 from codeforge_ls.llm.failures import ILL, FailureKind, failed
 from codeforge_ls.llm.retry import RetryPolicy
@@ -158,7 +158,7 @@ class LitellmBackend:
             last = outcome
             seen[outcome.kind] += 1
             delay = self._retry.delay(outcome, seen, end - time.monotonic())
-            if delay is None:
+            if delay is None or breaker.state is CircuitState.OPEN:
                 yield outcome
                 return
             yield TurnRetry(attempt=attempts, delay=delay, kind=outcome.kind, message=outcome.message)
@@ -167,24 +167,27 @@ class LitellmBackend:
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[_AttemptEvent, None]:
         """One call of the worker; whatever happens to the worker becomes a ``TurnFailed``."""
         lines = self._worker.stream("turn", {"request": request.model_dump(mode="json")})
+        assert isinstance(lines, AsyncGenerator)  # noqa: S101 - for the type checker: it can be closed
         limit = asyncio.get_running_loop().time() + request.total_timeout + WORKER_GRACE
-        while True:
-            try:
-                async with asyncio.timeout_at(limit):
-                    line = await anext(lines, None)
-            except TimeoutError:
-                await self._worker.kill()
-                yield failed(FailureKind.WORKER, "The model worker hung and was killed.")
-                return
-            except WorkerDied as error:
-                yield failed(FailureKind.WORKER, error.message)
-                return
-            except CodeForgeError as error:
-                yield failed(FailureKind.WORKER, error.text).model_copy(update={"retryable": False})
-                return
-            if line is None:
-                return
-            yield _attempt_event.validate_python(line.get("event") or line.get("result"))
+        async with aclosing(lines):
+            while line := await self._line(lines, limit):
+                yield line
+
+    async def _line(self, lines: AsyncIterator[JsonObject], limit: float) -> _AttemptEvent | None:
+        """The next thing the worker says, None at the end."""
+        try:
+            async with asyncio.timeout_at(limit):
+                line = await anext(lines, None)
+        except TimeoutError:
+            await self._worker.kill()
+            return failed(FailureKind.WORKER, "The model worker hung and was killed.")
+        except WorkerDied as error:
+            return failed(FailureKind.WORKER, error.message)
+        except CodeForgeError as error:
+            return failed(FailureKind.WORKER, error.text).model_copy(update={"retryable": False})
+        return (
+            None if line is None else _attempt_event.validate_python(line.get("event") or line.get("result"))
+        )
 
     def _service(self, request: ModelRequest) -> tuple[str, CircuitBreaker]:
         """What is called (the server, without user and password, else the provider), and its breaker."""

@@ -57,7 +57,8 @@ _BY_TEXT: tuple[tuple[FailureKind, re.Pattern[str]], ...] = tuple(
         (FailureKind.QUOTA, r"insufficient_quota|insufficient (credits|balance|funds)|billing (hard )?limit"),
         (
             FailureKind.AUTH,
-            r"api_key client option must be set|no connected db|invalid_api_key|missing .{0,20}api key",
+            r"api_key client option must be set|missing credentials|missing .{,20}api key"
+            r"|invalid_api_key|no connected db",
         ),
         (
             FailureKind.CONTEXT,
@@ -94,6 +95,7 @@ _ADVICE: Mapping[FailureKind, str] = {
     FailureKind.CONFIGURATION: "Write the model as provider/name, e.g. openai/gpt-4o-mini.",
 }
 _LAYERS = re.compile(r"^(?:litellm\.\w+: ?|\w*(?:Error|Timeout): ?|\w+Exception - )+")
+_INNARDS = re.compile(r"\s*(?:Original exception:|Traceback \(most recent call last\))")
 _SECRETS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|key)-[\w*-]{6,}|\bBearer\s+\S+|\bAIza[\w-]{20,}", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
@@ -118,7 +120,7 @@ def classify(error: BaseException, environment: Mapping[str, str]) -> TurnFailed
     kind = _kind(names, status, raw, wait)
     if kind in {FailureKind.NETWORK, FailureKind.INCOMPLETE} or "Timeout" in names:
         status = None  # litellm invents a 500 or 408 for what never was an answer
-    message = redact(_LAYERS.sub("", str(error).split("Original exception:")[0]), environment)
+    message = redact(_LAYERS.sub("", _INNARDS.split(str(error))[0]), environment)
     return failed(kind, message[:MESSAGE_LIMIT] or type(error).__name__, status=status, retry_after=wait)
 
 

@@ -44,7 +44,9 @@ class ScriptedServer:
         self.closing = threading.Event()
         self._http = _Server((LOOPBACK, port), _Handler)
         self._http.owner = self
-        self._thread = threading.Thread(target=self._http.serve_forever, name="scripted-model", daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(0.05,), name="scripted-model", daemon=True
+        )
 
     @property
     def base_url(self) -> str:
@@ -188,6 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if not self.connection.recv(1, socket.MSG_PEEK):
                     self.server.owner.note_disconnect()
                     break
+                time.sleep(min(left, 0.05))  # the client sent its next request already; it has to wait
             except TimeoutError:
                 pass
             if self.server.owner.closing.is_set():

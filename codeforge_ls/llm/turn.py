@@ -21,7 +21,7 @@ _CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(co
 _NO_NUL = {0: "\ufffd"}
 
 
-class TooLarge(Exception):  # noqa: N818 - a signal to stop reading, not an error
+class TooLarge(Exception):
     """The answer passed a cap; nothing more of it is read."""
 
 

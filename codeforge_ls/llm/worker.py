@@ -17,6 +17,7 @@ from types import ModuleType
 
 from codeforge_ls.llm.conversation import chat_messages, chat_tools
 from codeforge_ls.llm.failures import FailureKind, classify, failed
+from codeforge_ls.llm.finish import FinishWatch
 from codeforge_ls.llm.metering import meter
 from codeforge_ls.llm.turn import TooLarge, TurnBuilder
 from codeforge_ls.model.base import JsonObject, JsonValue
@@ -99,6 +100,7 @@ class _Attempt:
         try:
             async with asyncio.timeout_at(min(end, loop.time() + request.first_token_timeout)) as limit:
                 stream = await self._litellm.acompletion(**self._arguments())
+                watch = FinishWatch(stream, self._provider)
                 try:
                     async for chunk in stream:
                         if self._take(chunk.model_dump(exclude_none=True, warnings=False)):
@@ -109,10 +111,7 @@ class _Attempt:
             return self._late(loop.time() >= end) if limit.expired() else classify(error, os.environ)
         except TooLarge:
             return self._builder.too_large(Usage())
-        # litellm calls a cut stream a success and writes "stop" into its last chunk; only this attribute has
-        # what the provider sent. If it ever goes away, every turn fails here and nothing runs by mistake.
-        received = getattr(stream, "received_finish_reason", None)
-        rest, outcome = self._builder.close(received, self._metered(stream))
+        rest, outcome = self._builder.close(watch.received(), self._metered(stream))
         self._show(rest)
         return outcome
 
@@ -170,12 +169,10 @@ class _Attempt:
         return None if known.get("keys_in_environment") else NO_KEY
 
     def _metered(self, stream: object) -> Usage:
-        """The last chunk has usage, perhaps a guess of litellm; ``stream.chunks`` came over the wire."""
+        """The last chunk has usage and cost, perhaps guessed by litellm; ``stream.chunks`` came over the wire."""
         sent = [usage for chunk in getattr(stream, "chunks", ()) if (usage := getattr(chunk, "usage", None))]
-        last: JsonValue = sent[-1].model_dump(exclude_none=True, warnings=False) if sent else None
-        usage = self._usage
-        if isinstance(usage, dict) and isinstance(last, dict) and "cost" in last:
-            usage = {**usage, "cost": last["cost"]}
+        by_wire = sent[-1].model_dump(exclude_none=True, warnings=False) if sent else {}
+        usage = {**self._usage, "cost": by_wire.get("cost")} if isinstance(self._usage, dict) else None
         return meter(usage, by_provider=bool(sent), price=self._price)
 
     def _price(self, tokens_in: int, tokens_out: int, cached: int) -> float | None:

@@ -23,7 +23,7 @@ class Encoding(StrEnum):
     UTF32 = "utf-32"
 
 
-class OutOfStep(Exception):  # noqa: N818 - a fact about the document
+class OutOfStep(Exception):
     """A change that cannot be applied: from here on the text is not what the editor shows."""
 
 
@@ -65,7 +65,11 @@ def offset_in_line(line: str, character: int, encoding: Encoding) -> int:
     head = line[: min(character, end)]  # every character counts at least one unit
     if encoding is Encoding.UTF16:
         data = head.encode("utf-16-le")
-        return len(head) if len(data) == 2 * len(head) else len(data[: 2 * character].decode("utf-16-le", "ignore"))
+        return (
+            len(head)
+            if len(data) == 2 * len(head)
+            else len(data[: 2 * character].decode("utf-16-le", "ignore"))
+        )
     return len(head.encode()[:character].decode("utf-8", "ignore"))
 
 
@@ -139,7 +143,9 @@ class Document:
         if first and segment.startswith("\n") and self.lines[first - 1].endswith("\r"):
             first -= 1  # a lone \r and this \n are one line end now
             segment = self.lines[first] + segment
-        self.lines[first : last + 1] = split_lines(segment) if last + 1 == len(self.lines) else _inner(segment)
+        self.lines[first : last + 1] = (
+            split_lines(segment) if last + 1 == len(self.lines) else _inner(segment)
+        )
         self._text = None
 
     def _locate(self, line: int, character: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ MAX_TEXT = 500  # characters of a reason that may quote the client's own input
 log = logging.getLogger(__name__)
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a fault
+class Refusal(Exception):
     """A reply with this code and sentence."""
 
     def __init__(self, code: int, message: str, data: JsonObject | None = None) -> None:

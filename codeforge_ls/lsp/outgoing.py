@@ -1,4 +1,4 @@
-"""What goes to the editor: a bounded queue and one task that writes, so that a client that does not read stops nobody."""
+"""What goes to the editor: a bounded queue and one task that writes; a client that does not read stops nobody."""
 
 from __future__ import annotations
 

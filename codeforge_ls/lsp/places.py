@@ -29,14 +29,19 @@ class Places:
 
     def __init__(self, root: Path, opened_as: str | None) -> None:
         self._prefixes = [str(root)]
-        if opened_as and opened_as not in self._prefixes and os.path.realpath(opened_as) == str(root):  # noqa: PTH118 - text in, text out
+        if opened_as and opened_as not in self._prefixes and os.path.realpath(opened_as) == str(root):
             self._prefixes.insert(0, opened_as)
         self._uri_prefixes = [file_uri(prefix) + "/" for prefix in self._prefixes]
 
     def relative(self, uri: str) -> str | None:
         """The workspace-relative path of a URI, None when it lies outside. No file is touched."""
         for prefix in self._uri_prefixes:  # the usual spelling, fast: bursts of 10,000 come here
-            if uri.startswith(prefix) and "%" not in uri and "/." not in uri and "//" not in uri[len(prefix) :]:
+            if (
+                uri.startswith(prefix)
+                and "%" not in uri
+                and "/." not in uri
+                and "//" not in uri[len(prefix) :]
+            ):
                 if "?" in uri or "#" in uri:
                     break
                 return uri[len(prefix) :].rstrip("/") or None

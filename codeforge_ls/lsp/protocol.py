@@ -6,7 +6,6 @@ pygls gives the types, the decorators and the typed client calls; everything bet
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import itertools
 import json
@@ -98,11 +97,11 @@ class SessionProtocol(LanguageServerProtocol):
     def _register_builtin_features(self) -> None:
         """None of pygls': lifecycle and cancellation are below, the rest is registered by the session."""
 
-    def get_message_type(self, method: str) -> type[Any] | None:
+    def get_message_type(self, method: str) -> type[Any] | None:  # type: ignore[override]  # plain where pygls caches
         """The type of a message. Not cached on the instance as in pygls, which would keep every session alive."""
         return types.METHOD_TO_TYPES.get(method, (None,))[0]
 
-    def get_result_type(self, method: str) -> type[Any] | None:
+    def get_result_type(self, method: str) -> type[Any] | None:  # type: ignore[override]  # plain where pygls caches
         """The type of the answer to a request."""
         return types.METHOD_TO_TYPES.get(method, (None, None))[1]
 
@@ -201,7 +200,10 @@ class SessionProtocol(LanguageServerProtocol):
             return
         try:
             if isinstance(error := message.get("error"), dict):
-                raise JsonRpcException(str(error.get("message"))[:500], code=_int(error.get("code")))
+                code = error.get("code")
+                raise JsonRpcException(
+                    str(error.get("message"))[:500], code=code if isinstance(code, int) else None
+                )
             kind = self.get_result_type(asked.method)
             whole = {"jsonrpc": "2.0", "id": answer_id, "result": message.get("result")}
             result = message.get("result") if kind is None else self._converter.structure(whole, kind).result
@@ -282,6 +284,10 @@ class SessionProtocol(LanguageServerProtocol):
             call.answered = True
             self._refuse(call.id, error, call.method)
 
+    def refuse_stream(self, reason: str) -> None:
+        """The last word on a connection whose bytes cannot be followed."""
+        self._refuse(None, Refusal(INVALID_REQUEST, f"Cannot go on after {reason}"))
+
     def _refuse(self, call_id: int | str | None, error: BaseException, method: str = "") -> None:
         reply = {"jsonrpc": "2.0", "id": call_id, "error": error_object(error, method)}
         self.out.send(self._encode(reply))
@@ -321,7 +327,11 @@ class SessionProtocol(LanguageServerProtocol):
 
     def _encode(self, message: JsonObject | dict[str, Any]) -> bytes:
         text = json.dumps(
-            message, default=self._serialize_message, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+            message,
+            default=self._serialize_message,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            allow_nan=False,
         )
         return encode_frame(text)
 
@@ -332,9 +342,3 @@ def _id_of(message: object) -> int | str | None:
         if isinstance(found, ID_TYPES) and not isinstance(found, bool):
             return found
     return None
-
-
-def _int(code: object) -> int:
-    with contextlib.suppress(TypeError, ValueError):
-        return int(code)  # type: ignore[call-overload]  # anything may come; what is no number is caught
-    return 0

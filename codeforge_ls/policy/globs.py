@@ -16,7 +16,7 @@ def _segment(pattern: str) -> re.Pattern[str]:
 
 
 def _segment_matches(pattern: str, text: str) -> bool:
-    if pattern == text or pattern == "*":
+    if pattern in (text, "*"):
         return True
     if not any(character in pattern for character in "*?["):
         return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-_SAFE = r"[A-Za-z0-9_@%+=:,./^*?\[\]-]"
+# A tilde is only plain text behind a letter, as in HEAD~2; at the start of a word or of a value it is a home.
+_SAFE = r"(?:[A-Za-z0-9_@%+=:,./^*?\[\]-]|(?<=[A-Za-z0-9^])~)"
 _TOKEN = re.compile(
     rf"""
     (?P<space>\ +)
@@ -47,12 +48,17 @@ def lex(text: str) -> list[tuple[str, ...]] | None:
             commands.append(tuple(current))
             current = []
             dangling = token.group() != ";"
-        elif kind == "quiet" and (not current or (text[token.start() - 1] != " ")):
-            return None
-        elif kind == "comment" and token.start() and text[token.start() - 1] not in " ;|&":
+        elif not _stands_alone(kind, text[: token.start()], bool(current)):
             return None
         quoted_word_open = kind == "word"
     if current:
         commands.append(tuple(current))
         dangling = False
     return None if dangling or not commands else commands
+
+
+def _stands_alone(kind: str | None, before: str, has_words: bool) -> bool:
+    """A redirection must follow a blank (``a2>f`` is the word a2), a comment must not be part of a word."""
+    if kind == "quiet":
+        return has_words and before.endswith(" ")
+    return kind != "comment" or not before or before[-1] in " ;|&"

@@ -51,7 +51,7 @@ def relative_to(path: str, base: str) -> str:
     if path == base:
         return "."
     prefix = base if base.endswith("/") else base + "/"
-    return path[len(prefix) :] if path.startswith(prefix) else path
+    return path.removeprefix(prefix)
 
 
 def is_within(path: str, base: str) -> bool:

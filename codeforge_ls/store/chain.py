@@ -73,8 +73,8 @@ def event_hash(event: StoredEvent) -> str:
 def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Event]:
     """The draft as the next event of its stream, as it is stored and as it is told.
 
-    Lone surrogates become U+FFFD, strings over 1 Mi characters are cut with a marker, NaN and infinities become
-    text. LimitReached where the payload is still over 16 MiB; InvalidInput where it is no JSON.
+    Lone surrogates become U+FFFD, strings over 1 Mi characters are cut with a marker, NaN and infinities
+    become text. LimitReached where the payload is still over 16 MiB; InvalidInput where it is no JSON.
     """
     payload = _storable(draft.payload, 0)
     if not isinstance(payload, dict):
@@ -102,7 +102,7 @@ def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Eve
 
 
 def broken_links(rows: Iterable[StoredEvent], heads: dict[str, Head]) -> Iterator[str]:
-    """Sentences that name what does not fit, for rows ordered by stream and seq. ``heads``: where each must end."""
+    """Sentences that name what does not fit, for rows by stream and seq. ``heads``: where each must end."""
     last: dict[str, Head] = {}
     for row in rows:
         before = last.get(row.stream, Head())

@@ -6,13 +6,13 @@ and a dropped stream takes exactly its rows along.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from codeforge_ls.model.approvals import Approval, ApprovalState
-from codeforge_ls.model.base import JsonValue
+from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.checkpoints import Checkpoint, Restored
 from codeforge_ls.model.errors import InvalidInput
 from codeforge_ls.model.events import Event, EventType
@@ -24,8 +24,10 @@ SqlValue = str | int | float | None
 
 RUN_COLUMNS = (
     "status", "reason", "output", "step_count", "tokens_in", "tokens_out", "cost_nano_usd", "unpriced_calls",
-    "created_at", "started_at", "ended_at", "version",
+    "created_at", "started_at", "ended_at",
 )  # fmt: skip
+PLAN_COLUMNS = ("status", "created_at", "ended_at")
+APPROVAL_COLUMNS = ("state", "answered_by", "created_at", "answered_at")
 STATE_TABLES = ("runs", "plans", "plan_steps", "approvals", "checkpoints", "tool_calls")
 
 
@@ -39,7 +41,7 @@ class Statement:
 
 
 def project(event: Event) -> list[Statement]:
-    """What the event does to the state tables. InvalidInput where its payload or stream does not fit its type."""
+    """What the event does to the state tables. InvalidInput where payload or stream do not fit its type."""
     projection = PROJECTIONS.get(event.type)
     if projection is None:
         return []
@@ -54,10 +56,16 @@ def project(event: Event) -> list[Statement]:
         ) from error
 
 
-def _insert(table: str, row: str, **values: SqlValue) -> Statement:
-    names = ", ".join(values)
-    marks = ", ".join("?" * len(values))
-    return Statement(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()), row)
+def _insert(table: str, row: str, values: Mapping[str, SqlValue]) -> Statement:
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - names of ours, values are bound
+    return Statement(sql, tuple(values.values()), row)
+
+
+def _update(table: str, row: str, values: Sequence[SqlValue], assignments: str, where: str) -> Statement:
+    comma = ", " if assignments else ""
+    sql = f"UPDATE {table} SET {assignments}{comma}version = version + 1 WHERE {where}"  # noqa: S608 - as above
+    return Statement(sql, tuple(values), row)
 
 
 def _field(event: Event, name: str) -> JsonValue:
@@ -87,16 +95,22 @@ def _run_created(event: Event) -> list[Statement]:
     run = Run.model_validate(_field(event, "run"))
     if run.stream != event.stream:
         raise InvalidInput(f"The run {run.id} belongs in the stream {run.stream}, not in {event.stream!r}.")
-    whole = run.model_dump(mode="json")
-    base = canonical({name: value for name, value in whole.items() if name not in RUN_COLUMNS})
-    columns = {name: whole[name] for name in RUN_COLUMNS} | {"version": 1}
-    return [_insert("runs", f"run {run.id}", id=run.id, stream=run.stream, base=base, **columns)]
+    return [_insert("runs", f"run {run.id}", _row(event, run.model_dump(mode="json"), RUN_COLUMNS))]
+
+
+def _row(event: Event, whole: JsonObject, columns: Sequence[str]) -> dict[str, SqlValue]:
+    """The row of a model: what changes later in columns, all the rest as the JSON it began with."""
+    base = {name: value for name, value in whole.items() if name not in columns and name != "version"}
+    row: dict[str, SqlValue] = {"id": str(whole["id"]), "stream": event.stream, "base": canonical(base)}
+    for name in columns:
+        value = whole[name]
+        row[name] = canonical(value) if isinstance(value, dict | list) else value
+    return row | {"version": 1}
 
 
 def _change_run(event: Event, assignments: str, *values: SqlValue) -> list[Statement]:
     run_id = _owner(event, "run")
-    sql = f"UPDATE runs SET {assignments}, version = version + 1 WHERE id = ?"  # noqa: S608 - only our own text
-    return [Statement(sql, (*values, run_id), f"run {run_id}")]
+    return [_update("runs", f"run {run_id}", (*values, run_id), assignments, "id = ?")]
 
 
 def _run_started(event: Event) -> list[Statement]:
@@ -148,16 +162,18 @@ def _call_requested(event: Event) -> list[Statement]:
         _insert(
             "tool_calls",
             f"tool call {call}",
-            stream=event.stream,
-            seq=event.seq,
-            call_id=call,
-            tool=_text(event, "tool"),
-            arguments=canonical(event.payload.get("arguments", {})),
-            action_id=action if isinstance(action, str) else None,
-            status="requested",
-            reason="",
-            requested_at=event.time,
-            version=1,
+            {
+                "stream": event.stream,
+                "seq": event.seq,
+                "call_id": call,
+                "tool": _text(event, "tool"),
+                "arguments": canonical(event.payload.get("arguments", {})),
+                "action_id": action if isinstance(action, str) else None,
+                "status": "requested",
+                "reason": "",
+                "requested_at": event.time,
+                "version": 1,
+            },
         )
     ]
 
@@ -165,13 +181,9 @@ def _call_requested(event: Event) -> list[Statement]:
 def _change_call(event: Event, assignments: str, *values: SqlValue) -> list[Statement]:
     call = _text(event, "call_id")
     # Some models use an id again in a later turn: the last call with that id is meant.
-    sql = (
-        f"UPDATE tool_calls SET {assignments}, version = version + 1 WHERE stream = ? AND seq ="  # noqa: S608 - only our own text
-        " (SELECT max(seq) FROM tool_calls WHERE stream = ? AND call_id = ?)"
-    )
-    return [
-        Statement(sql, (*values, event.stream, event.stream, call), f"tool call {call} in {event.stream}")
-    ]
+    last = "stream = ? AND seq = (SELECT max(seq) FROM tool_calls WHERE stream = ? AND call_id = ?)"
+    bound = (*values, event.stream, event.stream, call)
+    return [_update("tool_calls", f"tool call {call} in {event.stream}", bound, assignments, last)]
 
 
 def _call_approved(event: Event) -> list[Statement]:
@@ -194,26 +206,19 @@ def _call_result(event: Event) -> list[Statement]:
 
 def _approval_requested(event: Event) -> list[Statement]:
     approval = Approval.model_validate(_field(event, "approval"))
-    columns = ("state", "answered_by", "created_at", "answered_at")
-    whole = approval.model_dump(mode="json")
-    base = canonical({name: value for name, value in whole.items() if name not in columns})
     return [
         _insert(
             "approvals",
             f"approval {approval.id}",
-            id=approval.id,
-            stream=event.stream,
-            base=base,
-            version=1,
-            **{name: whole[name] for name in columns},
+            _row(event, approval.model_dump(mode="json"), APPROVAL_COLUMNS),
         )
     ]
 
 
 def _change_approval(event: Event, assignments: str, *values: SqlValue) -> list[Statement]:
     name = _text(event, "approval_id")
-    sql = f"UPDATE approvals SET {assignments}, version = version + 1 WHERE id = ? AND stream = ?"  # noqa: S608 - only our own text
-    return [Statement(sql, (*values, name, event.stream), f"approval {name} in {event.stream}")]
+    row = f"approval {name} in {event.stream}"
+    return [_update("approvals", row, (*values, name, event.stream), assignments, "id = ? AND stream = ?")]
 
 
 def _approval_answered(event: Event) -> list[Statement]:
@@ -231,7 +236,7 @@ def _approval_consumed(event: Event) -> list[Statement]:
 
 
 def _checkpoint(event: Event, checkpoint: Checkpoint) -> Statement:
-    # A restore tells of its safety checkpoint, which may have been told of before: the same row, in the same stream.
+    # A restore tells of its safety checkpoint, which may be known already: the same row, in the same stream.
     return Statement(
         "INSERT INTO checkpoints (id, stream, base, created_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET base = base WHERE stream = excluded.stream",
@@ -254,16 +259,12 @@ def _plan_created(event: Event) -> list[Statement]:
         raise InvalidInput(
             f"The plan {plan.id} belongs in the stream {plan.stream}, not in {event.stream!r}."
         )
-    columns = ("status", "created_at", "ended_at", "version", "steps")
-    whole = plan.model_dump(mode="json")
-    base = canonical({name: value for name, value in whole.items() if name not in columns})
-    fixed = {"id": plan.id, "stream": plan.stream, "base": base, "reason": "", "version": 1}
-    changing = {name: whole[name] for name in ("status", "created_at", "ended_at")}
+    row = _row(event, plan.model_dump(mode="json", exclude={"steps"}), PLAN_COLUMNS) | {"reason": ""}
     steps = [
-        _insert("plan_steps", f"step {step.index}", plan_id=plan.id, **_step_columns(step), version=1)
+        _insert("plan_steps", f"step {step.index}", {"plan_id": plan.id, **_step_columns(step), "version": 1})
         for step in plan.steps
     ]
-    return [_insert("plans", f"plan {plan.id}", **fixed, **changing), *steps]
+    return [_insert("plans", f"plan {plan.id}", row), *steps]
 
 
 def _step_columns(step: PlanStep) -> dict[str, SqlValue]:
@@ -273,27 +274,29 @@ def _step_columns(step: PlanStep) -> dict[str, SqlValue]:
 
 def _change_plan(event: Event, assignments: str, *values: SqlValue) -> Statement:
     plan_id = _owner(event, "plan")
-    sql = f"UPDATE plans SET {assignments}version = version + 1 WHERE id = ?"  # noqa: S608 - only our own text
-    return Statement(sql, (*values, plan_id), f"plan {plan_id}")
+    return _update("plans", f"plan {plan_id}", (*values, plan_id), assignments, "id = ?")
 
 
 def _plan_started(event: Event) -> list[Statement]:
-    return [_change_plan(event, "status = ?, ", PlanStatus.RUNNING)]
+    return [_change_plan(event, "status = ?", PlanStatus.RUNNING)]
 
 
 def _plan_step_changed(event: Event) -> list[Statement]:
     columns = _step_columns(PlanStep.model_validate(_field(event, "step")))
     plan = _change_plan(event, "")
-    place = (_owner(event, "plan"), columns.pop("idx"))
-    names = "".join(f"{name} = ?, " for name in columns)
-    sql = f"UPDATE plan_steps SET {names}version = version + 1 WHERE plan_id = ? AND idx = ?"  # noqa: S608 - only our own text
-    return [Statement(sql, (*columns.values(), *place), f"step {place[1]} of plan {place[0]}"), plan]
+    plan_id, index = _owner(event, "plan"), columns.pop("idx")
+    assignments = ", ".join(f"{name} = ?" for name in columns)
+    bound = (*columns.values(), plan_id, index)
+    step = _update(
+        "plan_steps", f"step {index} of plan {plan_id}", bound, assignments, "plan_id = ? AND idx = ?"
+    )
+    return [step, plan]
 
 
 def _plan_ended(event: Event) -> list[Statement]:
     status = event.type.partition(".")[2]  # plan.completed, plan.failed, plan.cancelled
     reason = _text(event, "reason", "")
-    return [_change_plan(event, "status = ?, reason = ?, ended_at = ?, ", status, reason, event.time)]
+    return [_change_plan(event, "status = ?, reason = ?, ended_at = ?", status, reason, event.time)]
 
 
 PROJECTIONS: dict[str, Callable[[Event], list[Statement]]] = {

@@ -9,8 +9,8 @@ from codeforge_ls.model.events import SCHEMA_VERSION
 
 Upcaster = Callable[[JsonObject], JsonObject]
 
-# (event type, schema version it was written with) -> its payload one version later. A type without an entry did
-# not change in that version. Each version adds a fixture of the log before it under tests/store/fixtures.
+# (event type, schema version it was written with) -> its payload one version later. A type without an entry
+# did not change in that version. Each version adds a fixture of the log before it under tests/store/fixtures.
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("codeforge_test_place", Path(__file__).with_name("place.py"))
+_spec = importlib.util.spec_from_file_location(
+    "codeforge_test_place", Path(__file__).parents[1] / "daemon" / "place.py"
+)
 assert _spec
 assert _spec.loader
 _module = importlib.util.module_from_spec(_spec)

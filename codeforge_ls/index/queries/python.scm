@@ -1,7 +1,7 @@
 (function_definition name: (identifier) @name) @definition.function
 (class_definition name: (identifier) @name) @definition.class
-(module (expression_statement (assignment left: (identifier) @name) @definition.variable))
-(class_definition body: (block (expression_statement (assignment left: (identifier) @name) @definition.field)))
+(module [(assignment left: (identifier) @name) @definition.variable (expression_statement (assignment left: (identifier) @name) @definition.variable)])
+(class_definition body: (block [(assignment left: (identifier) @name) @definition.field (expression_statement (assignment left: (identifier) @name) @definition.field)]))
 (call function: [(identifier) @reference.call (attribute attribute: (identifier) @reference.call)])
 (decorator [(identifier) @reference.call (attribute attribute: (identifier) @reference.call)])
 (class_definition superclasses: (argument_list [(identifier) @reference.type (attribute attribute: (identifier) @reference.type)]))

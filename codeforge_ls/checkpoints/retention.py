@@ -1,0 +1,89 @@
+"""Keep the shadow repository small: drop old streams, drop the oldest above a quota, pack, prune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codeforge_ls.checkpoints.names import REFS
+from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.git import GitFailed
+
+MAX_LOOSE_OBJECTS = 2000
+MAX_PACKS = 50
+KEPT_INDEXES = "refs/codeforge-index/"
+YOUNG = (
+    3600.0  # seconds; a stream younger than this may belong to a run at work and is never dropped for space
+)
+REPACK_TIMEOUT = 1800.0  # seconds
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream's reference, newest commit and its time (seconds since 1970)."""
+
+    reference: str
+    commit: str
+    newest: float
+
+
+def cleanup(shadow: Shadow, keep_days: float, quota_bytes: int, now: float) -> list[str]:
+    """Drop whole streams by age and quota, then pack what is worth packing; returns the dropped references.
+
+    Under the lock. ``now`` is in seconds since 1970. The newest stream and those of the last hour stay, whatever
+    the quota says.
+    """
+    streams = _streams(shadow)
+    dropped = [stream for stream in streams if stream.newest < now - keep_days * 86400]
+    rest = [stream for stream in streams if stream not in dropped]
+    dropped += _over_quota(shadow, rest, quota_bytes, now)
+    if dropped:
+        orders = [f"delete {stream.reference} {stream.commit}\n" for stream in dropped]
+        shadow.git("update-ref", "--stdin", stdin="".join(orders).encode())
+    if dropped or _scattered(shadow):
+        _pack(shadow, now - keep_days * 86400)
+    shadow.sweep()
+    return [stream.reference for stream in dropped]
+
+
+def _streams(shadow: Shadow) -> list[Stream]:
+    layout = "--format=%(refname) %(objectname) %(committerdate:unix)"
+    rows = (line.split(" ") for line in shadow.git("for-each-ref", layout, REFS).decode().splitlines())
+    return sorted((Stream(row[0], row[1], float(row[2])) for row in rows), key=lambda stream: stream.newest)
+
+
+def _over_quota(shadow: Shadow, streams: list[Stream], quota_bytes: int, now: float) -> list[Stream]:
+    """The oldest streams whose own objects must go for the rest to fit."""
+    excess = shadow.size() - quota_bytes
+    dropped: list[Stream] = []
+    for position, stream in enumerate(streams[:-1]):
+        if excess <= 0 or stream.newest > now - YOUNG:
+            break
+        others = [other.commit for other in streams[position + 1 :]]
+        used = shadow.git("rev-list", "--objects", "--disk-usage", stream.commit, "--not", *others)
+        excess -= int(used)
+        dropped.append(stream)
+    return dropped
+
+
+def _scattered(shadow: Shadow) -> bool:
+    loose = sum(1 for _ in shadow.folder.glob("objects/??/*"))
+    packs = sum(1 for _ in shadow.folder.glob("objects/pack/*.pack"))
+    return loose > MAX_LOOSE_OBJECTS or packs > MAX_PACKS
+
+
+def _pack(shadow: Shadow, oldest: float) -> None:
+    # The private indexes name objects that no reference may hold any more: pin them, or prune takes them.
+    for reference in shadow.git("for-each-ref", "--format=%(refname)", KEPT_INDEXES).decode().split():
+        shadow.git("update-ref", "-d", reference)
+    for index in shadow.own.glob("index-*"):
+        if index.stat().st_mtime < oldest:
+            index.unlink()
+            continue
+        try:
+            tree = shadow.git("write-tree", environment={"GIT_INDEX_FILE": str(index)}).decode().strip()
+        except GitFailed:
+            index.unlink()  # damaged: the next snapshot reads everything again
+            continue
+        shadow.git("update-ref", KEPT_INDEXES + index.name, tree)
+    shadow.git("repack", "-a", "-d", "--quiet", timeout=REPACK_TIMEOUT)
+    shadow.git("prune", "--expire=now", timeout=REPACK_TIMEOUT)

@@ -1,0 +1,257 @@
+"""The checkpoints of one workspace as the rest of the product uses them: asynchronous, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from codeforge_ls.checkpoints import changes, history, retention
+from codeforge_ls.checkpoints import restore as restoring
+from codeforge_ls.checkpoints.capture import capture
+from codeforge_ls.checkpoints.history import Purpose
+from codeforge_ls.checkpoints.names import as_bytes, below, checked_root, lexical, quoted, shown
+from codeforge_ls.checkpoints.placing import Blocked
+from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.git import Cancellation
+from codeforge_ls.model.actions import FileChange
+from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, Restored, SkippedPath
+from codeforge_ls.model.errors import InvalidInput, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+WriteFile: TypeAlias = Callable[[str, bytes | None], Awaitable[bool]]
+"""Asked for each file before the disk is touched (None = delete): True = an editor wrote it, False = write it to disk.
+
+An exception or no answer within 30 s leaves the file as it is and makes it a conflict. Links and changes of
+permission bits alone are not asked for.
+"""
+
+T = TypeVar("T")
+
+ASK_TIMEOUT = 30.0  # seconds an editor has for one file; then the file is left as it is
+
+
+class Checkpoints:
+    """Snapshots of the whole workspace and their exact restore.
+
+    ``state`` is the state folder, outside ``root``; everything is kept in ``state/shadow.git``. The user's own
+    repository is only read. Raises InvalidInput for a root that cannot be a workspace (``/``, the home folder).
+    A caller may be cancelled at any time: a snapshot is then dropped, a restore that has begun runs to its end.
+    """
+
+    def __init__(self, root: Path, state: Path) -> None:
+        self._root = checked_root(root)
+        self._roots = (self._root, os.fsencode(Path(root).absolute()))
+        self._folder = Path(os.path.realpath(state)) / "shadow.git"
+        if os.fsencode(self._folder).startswith(self._root + b"/"):
+            raise InvalidInput("The state folder must lie outside the workspace.", data={"field": "state"})
+        self._one_at_a_time = asyncio.Lock()
+        self._closed = False
+        self._finished: Restored | None = None
+
+    async def create(
+        self,
+        stream: str,
+        *,
+        label: str,
+        kind: CheckpointKind,
+        call_id: str | None = None,
+        force: Iterable[str] = (),
+    ) -> Checkpoint:
+        """Snapshot the whole workspace into ``stream``.
+
+        ``force`` names ignored files to include, now and in every later snapshot; they need not exist yet. Paths
+        outside the workspace are listed as skipped. Raises GitFailed, LimitReached, Unavailable.
+        """
+        purpose = Purpose(stream, label, kind, call_id)
+        named = _checked(force)
+
+        def work(shadow: Shadow) -> Checkpoint:
+            forced, outside = self._sorted_out(named)
+            picture = capture(shadow, self._root, _remember(shadow, forced))
+            picture.skipped += outside
+            return history.record(shadow, self._root, picture, purpose)
+
+        return await self._exclusive(work)
+
+    async def restore(
+        self,
+        checkpoint: Checkpoint,
+        stream: str,
+        *,
+        only: Iterable[str] | None = None,
+        write: WriteFile | None = None,
+    ) -> Restored:
+        """Bring the workspace (or ``only`` some paths) to ``checkpoint``, after a safety checkpoint into ``stream``.
+
+        A path that changes while this runs is left alone and listed in ``conflicts``. Redo = restore ``safety``.
+        Raises NotFound when the checkpoint is no longer stored; then nothing was changed.
+        """
+        named = None if only is None else _checked(only)
+        ask = self._asking(write) if write else None
+
+        def work(shadow: Shadow) -> Restored:
+            chosen = None if named is None else self._chosen(named)
+            forced = _remember(shadow, set())
+            return restoring.restore(shadow, self._root, checkpoint, stream, forced, chosen, ask)
+
+        return await self._exclusive(work)
+
+    async def recover(self) -> Restored | None:
+        """Finish a restore that died with its process, once, and say what it did; None when there was none.
+
+        To be called when a workspace is opened; ``create`` and ``restore`` do it too, then it is told here later.
+        """
+        await self._exclusive(lambda _: None)
+        finished, self._finished = self._finished, None
+        return finished
+
+    async def diff(self, checkpoint: Checkpoint, other: Checkpoint | None = None) -> str:
+        """A unified diff from ``checkpoint`` to ``other``, or to the workspace as it is now. Cut at 4 MiB."""
+
+        def work(shadow: Shadow) -> str:
+            old = history.load(shadow, checkpoint.commit).units
+            if other is not None:
+                return changes.unified_diff(shadow, old, history.load(shadow, other.commit).units)
+            picture = capture(shadow, self._root, _remember(shadow, set()))
+            return changes.unified_diff(shadow, old, picture.units)
+
+        return await (self._exclusive(work) if other is None else self._reading(work))
+
+    async def changed(self, checkpoint: Checkpoint) -> list[FileChange]:
+        """The files that are not now what they were at ``checkpoint``, without hashes and line counts."""
+
+        def work(shadow: Shadow) -> list[FileChange]:
+            picture = capture(shadow, self._root, _remember(shadow, set()))
+            return changes.changed_paths(shadow, history.load(shadow, checkpoint.commit).units, picture.units)
+
+        return await self._exclusive(work)
+
+    async def read(self, checkpoint: Checkpoint, path: str) -> bytes:
+        """The bytes of one file in a checkpoint (of a link: its target). Raises NotFound when it holds none."""
+        wanted = as_bytes(path)
+
+        def work(shadow: Shadow) -> bytes:
+            relative = lexical(self._roots, wanted)
+            if relative is None:
+                raise NotFound("The path is outside the workspace.", data={"path": path})
+            return history.read(shadow, checkpoint.commit, relative)
+
+        return await self._reading(work)
+
+    async def known(self) -> list[Checkpoint]:
+        """Every stored checkpoint, oldest first, read from the shadow repository alone."""
+        return await self._reading(history.known)
+
+    async def cleanup(self, keep_days: float, quota_bytes: int) -> None:
+        """Drop streams older than ``keep_days``, the oldest above ``quota_bytes``, and pack what is scattered."""
+        await self._exclusive(lambda shadow: retention.cleanup(shadow, keep_days, quota_bytes, time.time()))
+
+    async def close(self) -> None:
+        """Wait for what runs; later calls raise Unavailable."""
+        self._closed = True
+        async with self._one_at_a_time:
+            pass
+
+    async def _exclusive(self, work: Callable[[Shadow], T]) -> T:
+        """Run ``work`` alone, in this process and against others, after what a dead process left is finished."""
+
+        def alone(shadow: Shadow) -> T:
+            with shadow.locked():
+                self._finished = restoring.finish(shadow, self._root) or self._finished
+                return work(shadow)
+
+        async with self._one_at_a_time:
+            return await self._in_thread(alone)
+
+    async def _reading(self, work: Callable[[Shadow], T]) -> T:
+        def ready(shadow: Shadow) -> T:
+            shadow.ensure()
+            return work(shadow)
+
+        return await self._in_thread(ready)
+
+    async def _in_thread(self, work: Callable[[Shadow], T]) -> T:
+        """Run ``work`` in a thread. A cancelled caller waits until the thread has let go of lock and index."""
+        if self._closed:
+            raise Unavailable("The checkpoints of this workspace are closed.")
+        cancellation = Cancellation()
+        task = asyncio.create_task(asyncio.to_thread(work, Shadow(self._folder, cancellation)))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            while not task.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # seen: the caller has gone
+            raise
+        except OSError as error:
+            raise Unavailable(
+                f"The checkpoints in {self._folder} cannot be used: {error.strerror or error}.",
+                hint="Look at the space and the permissions there.",
+            ) from error
+
+    def _asking(self, write: WriteFile) -> restoring.Ask:
+        loop = asyncio.get_running_loop()
+
+        async def asked(path: str, content: bytes | None) -> bool:
+            return await write(path, content)
+
+        def ask(path: bytes, content: bytes | None) -> bool:
+            answer = asyncio.run_coroutine_threadsafe(asked(shown(path), content), loop)
+            try:
+                return answer.result(ASK_TIMEOUT)
+            except (Exception, concurrent.futures.CancelledError) as error:  # noqa: BLE001 - an editor may fail in any way
+                answer.cancel()
+                raise Blocked(f"the editor did not take it: {error}") from error
+
+        return ask
+
+    def _sorted_out(self, paths: Iterable[str]) -> tuple[set[bytes], list[SkippedPath]]:
+        inside: set[bytes] = set()
+        outside = []
+        for path in paths:
+            found = below(self._roots, path)
+            inside |= found
+            if not found:
+                outside.append(SkippedPath(path=quoted(as_bytes(path)), reason="outside"))
+        return inside, outside
+
+    def _chosen(self, paths: Iterable[str]) -> set[bytes]:
+        chosen = set()
+        for path in paths:
+            raw = as_bytes(path)
+            chosen |= below(self._roots, path) | {os.path.normpath(raw)}
+        return chosen
+
+
+def _checked(paths: Iterable[str]) -> list[str]:
+    """The paths, before any work begins. Raises InvalidInput for what cannot be a path."""
+    listed = list(paths)
+    for path in listed:
+        as_bytes(path)
+    return listed
+
+
+def _remember(shadow: Shadow, forced: set[bytes]) -> set[bytes]:
+    """Add to the ignored files that are snapshotted all the same; returns all of them."""
+    file = shadow.own / "forced"
+    with contextlib.suppress(FileNotFoundError):
+        old = set(file.read_bytes().split(b"\0")[:-1])
+        if forced <= old:
+            return old
+        forced = forced | old
+    if forced:
+        partial = file.with_suffix(".new")
+        partial.write_bytes(b"".join(path + b"\0" for path in sorted(forced)))
+        partial.replace(file)
+    return forced

@@ -1,0 +1,162 @@
+"""What ``codeforge doctor`` looks at: the machine, the installation, the folders, the settings, the daemon."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import site
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from codeforge_ls import __version__
+from codeforge_ls.cli.verb import Context
+from codeforge_ls.rendezvous import NoDaemon, Refused, socket_path
+
+Grade = Literal["good", "note", "bad"]
+EVIL_LITELLM = ("1.82.7", "1.82.8")  # compromised releases: their .pth file ran at each start of Python
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``bad`` means that something will not work."""
+
+    name: str
+    grade: Grade
+    text: str
+
+    def as_json(self) -> dict[str, str]:
+        """The wire form."""
+        return asdict(self)
+
+
+def examine(context: Context) -> list[Finding]:
+    """All checks; one that breaks is itself a finding."""
+    findings: list[Finding] = []
+    for check in (_python, _git, _sqlite, _grammars, _litellm, _sandbox, _socket, _state, _settings, _daemon):
+        findings += _guarded(check, context)
+    return findings
+
+
+def _guarded(check: Callable[[Context], Iterator[Finding]], context: Context) -> list[Finding]:
+    try:
+        return list(check(context))
+    except Exception as error:  # noqa: BLE001 - a check that breaks must not hide the others
+        return [Finding(check.__name__.strip("_"), "bad", f"{type(error).__name__}: {error}")]
+
+
+def _python(_context: Context) -> Iterator[Finding]:
+    version = platform.python_version()
+    old = sys.version_info < (3, 11)
+    yield Finding(
+        "python", "bad" if old else "good", f"{version} at {sys.executable}, codeforge {__version__}"
+    )
+    if sys.platform != "linux":
+        yield Finding("platform", "note", f"{sys.platform}: commands run without a sandbox")
+
+
+def _git(_context: Context) -> Iterator[Finding]:
+    git = shutil.which("git")
+    if git is None:
+        yield Finding("git", "bad", "not found on PATH; checkpoints need it")
+        return
+    said = subprocess.run(
+        [git, "--version"], capture_output=True, text=True, timeout=10, check=False
+    ).stdout.strip()
+    yield Finding("git", "good" if said else "bad", f"{said or 'does not answer'} at {git}")
+
+
+def _sqlite(_context: Context) -> Iterator[Finding]:
+    enough = sqlite3.sqlite_version_info >= (3, 35, 0)
+    yield Finding(
+        "sqlite", "good" if enough else "bad", f"{sqlite3.sqlite_version} (3.35 or newer is needed)"
+    )
+
+
+def _grammars(_context: Context) -> Iterator[Finding]:
+    version = metadata.version("tree-sitter-language-pack")
+    if not version.startswith("0."):
+        yield Finding(
+            "grammars", "bad", f"tree-sitter-language-pack {version} downloads at run time; 0.13 is needed"
+        )
+        return
+    from tree_sitter_language_pack import get_language
+
+    for name in ("python", "bash", "typescript", "rust"):
+        get_language(name)
+    yield Finding("grammars", "good", f"tree-sitter-language-pack {version}, loaded from the installation")
+
+
+def _litellm(_context: Context) -> Iterator[Finding]:
+    version = metadata.version("litellm")
+    folders = {*site.getsitepackages(), site.getusersitepackages(), *(path for path in sys.path if path)}
+    planted = [str(file) for folder in folders if (file := Path(folder) / "litellm_init.pth").exists()]
+    if planted or version in EVIL_LITELLM:
+        text = f"litellm {version} is a compromised release; remove {', '.join(planted) or 'it'} and change your keys"
+        yield Finding("litellm", "bad", text)
+    else:
+        yield Finding("litellm", "good", f"{version}, no litellm_init.pth")
+
+
+def _sandbox(_context: Context) -> Iterator[Finding]:
+    import asyncio
+
+    from codeforge_ls.sandbox import Sandbox
+
+    sandbox = asyncio.run(Sandbox.probe())
+    cut = "cuts the network" if sandbox.can_cut_network else "cannot cut the network"
+    yield Finding(
+        "sandbox", "good" if sandbox.can_cut_network else "note", f"{sandbox.name}: {cut}. {sandbox.why}"
+    )
+
+
+def _socket(context: Context) -> Iterator[Finding]:
+    try:
+        yield Finding("socket", "good", socket_path(str(context.root)))
+    except Refused as refused:
+        yield Finding("socket", "bad", str(refused))
+
+
+def _state(context: Context) -> Iterator[Finding]:
+    from codeforge_ls.config import state_dir
+
+    folder = state_dir(context.root)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    free = shutil.disk_usage(folder).free >> 20
+    writable = os.access(folder, os.W_OK | os.X_OK)
+    grade: Grade = "bad" if not writable or mode & 0o077 else "note" if free < 500 else "good"
+    yield Finding("state", grade, f"{folder}, mode {mode:o}, {free} MiB free")
+
+
+def _settings(context: Context) -> Iterator[Finding]:
+    from codeforge_ls.config import load_settings
+
+    config = Path(context.arguments.config) if context.arguments.config else None
+    loaded = load_settings(context.root, overrides=context.overrides, config_path=config)
+    for problem in loaded.problems:
+        yield Finding("settings", "note", problem.text)
+    if not loaded.problems:
+        yield Finding("settings", "good", "no problems")
+    model = loaded.settings.llm.model
+    how = "none set; agents need one: CODEFORGE_LLM_MODEL=..., or llm.model in the user's config.yaml"
+    yield Finding("model", "good" if model else "note", model or how)
+
+
+def _daemon(context: Context) -> Iterator[Finding]:
+    try:
+        facts = context.daemon(start=False).call("daemon.status")
+    except NoDaemon:
+        yield Finding("daemon", "note", "not running; the first front end starts it")
+        return
+    except Refused as refused:
+        yield Finding("daemon", "bad", str(refused))
+        return
+    same = facts["version"] == __version__
+    yield Finding("daemon", "good" if same else "note", f"pid {facts['pid']}, version {facts['version']}")

@@ -1,0 +1,189 @@
+"""The verb ``policy``: profiles, and what they say of a tool call. It needs no daemon: it asks the rules itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codeforge_ls.cli.output import BOLD, DIM, GREEN, RED, YELLOW
+from codeforge_ls.cli.verb import Context, Subparsers, add_verb
+
+if TYPE_CHECKING:
+    from codeforge_ls.model.policy import PolicyDecision
+    from codeforge_ls.policy.library import PolicyLibrary
+
+COLORS = {"allow": GREEN, "ask": YELLOW, "deny": RED}
+FIELDS = frozenset({"tool", "command", "path", "profile"})
+
+
+def declare(verbs: Subparsers) -> None:
+    """Add the verb to the command line."""
+    parser = add_verb(
+        verbs,
+        "policy",
+        policy,
+        "List policy profiles, show one, or explain what it says of a tool call",
+        """codeforge policy list
+codeforge policy get editor-interactive
+codeforge policy explain --profile plan-readonly --tool Bash --command "git push" --json
+codeforge policy explain --profile ./strict.yaml --tool Edit --path src/app.py
+codeforge policy explain --batch < calls.jsonl
+    a line is {"tool": "Bash", "command": "ls", "path": null, "profile": null}; so is each answer""",
+    )
+    parser.add_argument("action", choices=("list", "get", "explain"))
+    parser.add_argument("name_of", nargs="?", metavar="NAME", help="the profile to get")
+    parser.add_argument(
+        "--profile", metavar="NAME_OR_FILE", help="the profile that judges (else the default)"
+    )
+    parser.add_argument("--tool", metavar="T", help="the tool, such as Bash or Edit")
+    parser.add_argument("--command", metavar="C", help="the command line it would run")
+    parser.add_argument("--path", metavar="P", help="the path it would touch")
+    parser.add_argument(
+        "--batch", action="store_true", help="read many calls as JSON lines from standard input"
+    )
+
+
+def policy(context: Context) -> int:
+    """List, get or explain."""
+    action = context.arguments.action
+    return {"list": _list, "get": _get, "explain": _explain}[action](context)
+
+
+def _library(context: Context) -> tuple[PolicyLibrary, str]:
+    """The profiles of this workspace, and the name of the default one."""
+    from codeforge_ls.config import load_settings
+    from codeforge_ls.policy.library import PolicyLibrary
+
+    config = Path(context.arguments.config) if context.arguments.config else None
+    settings = load_settings(context.root, overrides=context.overrides, config_path=config).settings.policy
+    library = PolicyLibrary(context.root, Path(settings.directory) if settings.directory else None)
+    if settings.default:
+        return library, settings.default
+    from codeforge_ls.actions.authority import HEADLESS
+
+    return library, HEADLESS
+
+
+def _list(context: Context) -> int:
+    library, default = _library(context)
+    profiles = [
+        {"name": name, "description": library.get(name)[0].profile.description} for name in library.names()
+    ]
+    problems = [problem.model_dump(mode="json") for problem in library.problems]
+    context.out.json({"profiles": profiles, "default": default, "problems": problems})
+    rows = [("*" if p["name"] == default else "", p["name"], p["description"]) for p in profiles]
+    context.out.table(("", "name", "description"), rows)
+    for problem in problems:
+        context.out.note(f"{problem['file']}:{problem['line']}: {problem['message']}")
+    return 1 if problems else 0
+
+
+def _get(context: Context) -> int:
+    from codeforge_ls.model.errors import InvalidInput
+
+    library, default = _library(context)
+    layers = [layer.model_dump(mode="json") for layer in library.get(context.arguments.name_of or default)]
+    if not layers:
+        raise InvalidInput("This profile has no layers.")
+    context.out.json({"layers": layers})
+    for layer in layers:
+        context.out.line(context.out.paint(f"# {layer['scope']} {layer['source']}", DIM))
+        context.out.text(json.dumps(layer["profile"], indent=2, ensure_ascii=False))
+    return 0
+
+
+def _explain(context: Context) -> int:
+    given = context.arguments
+    judge = _judge(context)
+    if given.batch or (given.tool is None and not sys.stdin.isatty()):
+        return _explain_many(judge, given.profile)
+    if given.tool is None:
+        from codeforge_ls.model.errors import InvalidInput
+
+        raise InvalidInput("explain needs --tool.", hint="Or JSON lines on standard input with --batch.")
+    wanted = {"tool": given.tool, "command": given.command, "path": given.path}
+    decision = judge(wanted, given.profile).model_dump(mode="json")
+    context.out.json(decision)
+    out = context.out
+    out.line(
+        out.paint(decision["decision"], BOLD, COLORS[decision["decision"]]), out.paint(decision["reason"])
+    )
+    rule = f"rule {decision['rule_index']}" if decision["rule_index"] >= 0 else "no rule"
+    out.line(out.paint(f"profile {decision['profile']}, {decision['scope']}, {rule}", DIM))
+    return 0
+
+
+def _judge(context: Context) -> Callable[[dict[str, Any], str | None], PolicyDecision]:
+    """A function that judges one call under a profile; profiles are read once."""
+    from codeforge_ls.model.policy import PolicyLayer, PolicyScope, ToolCall
+    from codeforge_ls.policy.evaluate import evaluate
+
+    library, default = _library(context)
+    root, known = context.root, dict[str, Sequence[PolicyLayer]]()
+
+    def judge(wanted: dict[str, Any], profile: str | None) -> PolicyDecision:
+        name = profile or default
+        if name not in known:
+            if "/" in name or name.endswith((".yaml", ".yml")):
+                file = PolicyLayer(profile=library.load_file(Path(name)), scope=PolicyScope.RUN, source=name)
+                known[name] = (file,)
+            else:
+                known[name] = library.get(name)
+        return evaluate(known[name], ToolCall.model_validate(wanted), root)
+
+    return judge
+
+
+def _explain_many(judge: Callable[[dict[str, Any], str | None], PolicyDecision], profile: str | None) -> int:
+    """One answer a line, in order; a line that cannot be judged is answered with its error. 2 if there was one."""
+    code = 0
+    for line in sys.stdin.buffer:
+        if not line.strip():
+            continue
+        try:
+            answer = judge(*_read(line, profile)).model_dump_json()
+        except Exception as error:
+            wrong = _as_error(error)
+            if wrong is None:
+                raise
+            code, answer = 2, json.dumps({"error": wrong})
+        sys.stdout.write(answer + "\n")
+    return code
+
+
+def _read(line: bytes, profile: str | None) -> tuple[dict[str, Any], str | None]:
+    from codeforge_ls.model.errors import InvalidInput
+
+    try:
+        wanted = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"not JSON: {error}") from error
+    if not isinstance(wanted, dict) or not set(wanted) <= FIELDS:
+        raise InvalidInput("a line is an object with tool, and optionally command, path and profile")
+    own = wanted.pop("profile", None)
+    if own is not None and not isinstance(own, str):
+        raise InvalidInput("profile is a name or a file", data={"field": "profile"})
+    return wanted, own or profile
+
+
+def _as_error(error: Exception) -> dict[str, Any] | None:
+    """The wire form of what is wrong with one line; None for a fault of ours."""
+    from pydantic import ValidationError
+
+    from codeforge_ls.model.errors import CodeForgeError
+
+    if isinstance(error, CodeForgeError):
+        return dict(error.as_json())
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return {
+            "code": "invalid_input",
+            "message": f"{field}: {first['msg']}",
+            "hint": "",
+            "data": {"field": field},
+        }
+    return None

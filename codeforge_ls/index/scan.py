@@ -1,0 +1,81 @@
+"""Search without an index: read the files themselves for the words of the query. Answers while the first build runs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from codeforge_ls.index.files import list_files
+from codeforge_ls.index.grammars import PLAIN, language_of
+from codeforge_ls.index.lexical import ChunkPlace
+from codeforge_ls.index.limits import Limits
+from codeforge_ls.index.ranking import path_weight
+from codeforge_ls.index.reading import Source, read_source
+from codeforge_ls.index.tokens import file_stem, tokens
+
+SCAN_SECONDS = 1.5  # then the files seen so far must do
+LIST_SECONDS = 5.0  # a listing is used again for so long
+AROUND = 10  # lines shown above and below the best line
+SLICE = 20  # files read between two looks at whether the caller is still there
+
+
+class Scanner:
+    """Reads the workspace for one query after the other; keeps only the list of files."""
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self._root, self._limits = root, limits
+        self._files: list[str] = []
+        self._listed = float("-inf")
+
+    async def search(
+        self,
+        words: Sequence[str],
+        unsaved: Mapping[str, str],
+        wanted: Callable[[str], bool],
+        limit: int,
+    ) -> tuple[list[tuple[float, ChunkPlace, str]], bool]:
+        """The best place of each file in which words occur, ``(score, place, text)``; False when time ran out."""
+        if time.monotonic() - self._listed > LIST_SECONDS:
+            listing = await asyncio.to_thread(list_files, self._root, self._limits)
+            self._files = sorted(listing.files, key=lambda path: (language_of(path) in PLAIN, path))
+            self._listed = time.monotonic()
+        patterns = [re.compile(re.escape(word), re.IGNORECASE) for word in words]
+        found: list[tuple[float, ChunkPlace, str]] = []
+        started, complete = time.monotonic(), True
+        for number, path in enumerate(dict.fromkeys([*unsaved, *self._files])):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+                if time.monotonic() - started > SCAN_SECONDS:
+                    complete = False
+                    break
+            if wanted(path) and (text := self._text(path, unsaved)) is not None:
+                hit = _match(path, text, patterns, words)
+                if hit:
+                    found.append(hit)
+        found.sort(key=lambda one: (-one[0], one[1].path))
+        return found[:limit], complete
+
+    def _text(self, path: str, unsaved: Mapping[str, str]) -> str | None:
+        if path in unsaved:
+            return unsaved[path]
+        source = read_source(self._root, path, self._limits)
+        return source.data.decode() if isinstance(source, Source) else None
+
+
+def _match(
+    path: str, text: str, patterns: Sequence[re.Pattern[str]], words: Sequence[str]
+) -> tuple[float, ChunkPlace, str] | None:
+    counts = [len(pattern.findall(text)) for pattern in patterns]
+    named = sum(1 for word in words if word in file_stem(path) or word in tokens(path))
+    present = sum(1 for count in counts if count)
+    if not present:
+        return None
+    # Each further occurrence counts less; a word in the file's name counts like another word found.
+    score = (present + named + sum(count / (count + 4) for count in counts)) * path_weight(path)
+    lines = text.split("\n")
+    best = max(range(len(lines)), key=lambda at: sum(1 for pattern in patterns if pattern.search(lines[at])))
+    start, end = max(0, best - AROUND), min(len(lines), best + AROUND + 1)
+    return score, ChunkPlace(path, -1, start + 1, end, "", ""), "\n".join(lines[start:end])

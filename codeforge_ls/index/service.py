@@ -1,0 +1,383 @@
+"""The index as the daemon uses it: one object a workspace, all work in its index worker and its query worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Literal
+
+from codeforge_ls.index.changes import Changes, relative_path
+from codeforge_ls.index.limits import IndexSettings, Limits
+from codeforge_ls.model.base import JsonObject, JsonValue
+from codeforge_ls.model.errors import CodeForgeError, InvalidInput, Unavailable
+from codeforge_ls.model.index import (
+    Hit,
+    IndexState,
+    IndexStatus,
+    Reference,
+    RepoMap,
+    SearchAnswer,
+    SkippedFile,
+    Symbol,
+    SymbolAnswer,
+)
+from codeforge_ls.workers import Worker, WorkerDied, WorkerState
+
+log = logging.getLogger(__name__)
+
+Relation = Literal["definition", "references", "callers"]
+
+# A question waits this long for changes on their way, if they are few: it should know the last key stroke.
+SETTLE_SECONDS, SETTLE_CHANGES = 0.25, 20
+MAX_QUERY, MAX_LIMIT, MAX_BUDGET, MAX_NAME = 10_000, 1_000, 200_000, 500
+RETRY_SECONDS = 0.2
+
+
+class Index:
+    """Search, symbols and map of one workspace. Questions may be asked from the first second on.
+
+    Paths are relative to the root with ``/``, or absolute; what lies outside the root is not indexed. Every answer
+    carries the state of the index. Questions survive the death of a worker; changes are sent again after one.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        state: Path,
+        settings: IndexSettings,
+        on_status: Callable[[IndexStatus], None] | None = None,
+    ) -> None:
+        self._root = root
+        self._limits = Limits.of(settings)
+        self._status = IndexStatus(state=IndexState.EMPTY, percent=0)
+        self._on_status = on_status
+        self._progress: set[Callable[[IndexStatus], None]] = set()
+        self._open: dict[str, str] = {}
+        self._waiting, self._sent = Changes(), Changes()
+        self._wake, self._settled = asyncio.Event(), asyncio.Event()
+        self._settled.set()
+        self._build_wanted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        arguments = [str(root), str(state), self._limits.to_json()]
+        # One thread each: the workers are the parallelism, and BLAS threads cost memory.
+        env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}
+        # -P: a module of the workspace must not be imported in place of ours.
+        command = [sys.executable, "-P", "-m"]
+        self._writer = Worker(
+            "index",
+            [*command, "codeforge_ls.index.worker", *arguments],
+            nice=10,
+            env=env,
+            on_notice=self._noticed,
+            on_start=self._writer_started,
+            on_crash=self._writer_crashed,
+        )
+        self._reader = Worker("query", [*command, "codeforge_ls.index.query_worker", *arguments], env=env)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Begin to index in the background and return at once."""
+        if not self._tasks:
+            self._build_wanted.set()
+            loops = (self._build_loop(), self._change_loop(), self._warm_reader())
+            self._tasks = [asyncio.create_task(one) for one in loops]
+
+    async def stop(self) -> None:
+        """End both workers and their children."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await asyncio.gather(self._writer.stop(), self._reader.stop())
+
+    def worker_pids(self) -> dict[str, int]:
+        """The process ids of the workers that run, by name."""
+        pids = {worker.name: worker.pid for worker in (self._writer, self._reader)}
+        return {name: pid for name, pid in pids.items() if pid is not None}
+
+    async def build(
+        self, force: bool = False, on_progress: Callable[[IndexStatus], None] | None = None
+    ) -> IndexStatus:
+        """Bring the index up to date with the disk and wait for it; ``force`` parses everything again.
+
+        Raises ``Unavailable`` when the index worker was given up.
+        """
+        if on_progress:
+            self._progress.add(on_progress)
+        try:
+            raw = await self._writer.call("build", {"force": force}, repeat=True)
+            self._take_status(raw)
+            return self.status()
+        finally:
+            if on_progress:
+                self._progress.discard(on_progress)
+
+    def status(self) -> IndexStatus:
+        """How complete and fresh the index is now. Costs nothing."""
+        pending = len(self._waiting) + len(self._sent)
+        if not pending:
+            return self._status
+        return self._status.model_copy(update={"stale_files": self._status.stale_files + pending})
+
+    async def skipped(self, limit: int = 1000) -> list[SkippedFile]:
+        """Files that are not in the index, by path, with the reason."""
+        rows = await self._writer.call("skipped", {"limit": _within("limit", limit, 1, 100_000)}, repeat=True)
+        return [
+            SkippedFile(path=str(row[0]), reason=str(row[1]), size=int(str(row[2])))
+            for row in (rows if isinstance(rows, list) else [])
+            if isinstance(row, list)
+        ]
+
+    # -- questions
+
+    async def search(
+        self,
+        query: str,
+        limit: int = 10,
+        path_glob: str | None = None,
+        group_by: Literal["chunk", "file"] = "chunk",
+    ) -> SearchAnswer:
+        """The chunks, or the files, that fit a query of words or names best.
+
+        ``path_glob`` is a pattern as in .gitignore. Raises ``InvalidInput``.
+        """
+        if group_by not in {"chunk", "file"}:
+            raise InvalidInput("group_by is 'chunk' or 'file'.", data={"field": "group_by"})
+        params: JsonObject = {
+            "query": _text("query", query, MAX_QUERY),
+            "limit": _within("limit", limit, 1, MAX_LIMIT),
+            "path_glob": _text("path_glob", path_glob, MAX_QUERY) if path_glob else None,
+            "group_by": group_by,
+        }
+        raw = await self._ask("search", params)
+        hits = tuple(Hit.model_validate(hit) for hit in _list(raw, "hits"))
+        legs = tuple(str(leg) for leg in _list(raw, "legs"))
+        return SearchAnswer(hits=hits, index=self._condition(raw), legs=legs)
+
+    async def repo_map(
+        self, budget_tokens: int = 1024, focus: Sequence[str] = (), query: str = ""
+    ) -> RepoMap:
+        """The most important definitions as text of at most ``budget_tokens`` (len/4, rounded up).
+
+        ``focus`` are paths being worked on, ``query`` words of the task: both draw the map towards them.
+        """
+        near = [relative_path(self._root, path) for path in focus]
+        params: JsonObject = {
+            "budget_tokens": _within("budget_tokens", budget_tokens, 1, MAX_BUDGET),
+            "focus": [path for path in near if path],
+            "query": _text("query", query, MAX_QUERY) if query else "",
+        }
+        raw = await self._ask("repo_map", params)
+        return RepoMap(
+            text=str(raw["text"]),
+            tokens=int(str(raw["tokens"])),
+            budget=budget_tokens,
+            files=int(str(raw["files"])),
+            symbols=int(str(raw["symbols"])),
+            cut=int(str(raw["cut"])),
+            index=self._condition(raw),
+        )
+
+    async def symbols(
+        self, name: str | None = None, path: str | None = None, limit: int = 100, prefix: bool = False
+    ) -> SymbolAnswer:
+        """Definitions called ``name`` (``prefix``: that start with it, contain it, or have its letters in order),
+        or the outline of ``path``.
+
+        Raises ``NotFound`` for a path that is not indexed, ``Unavailable`` before the index exists.
+        """
+        if not name and not path:
+            raise InvalidInput("A name or a path is needed.", data={"field": "name"})
+        inside = relative_path(self._root, path) if path else None
+        if path and not inside:
+            raise InvalidInput(f"{path} is outside the workspace.", data={"field": "path"})
+        params: JsonObject = {
+            "name": _text("name", name, MAX_NAME) if name else None,
+            "path": inside,
+            "limit": _within("limit", limit, 1, 20_000),
+            "prefix": prefix,
+        }
+        return self._symbol_answer(await self._ask("symbols", params))
+
+    async def symbol_info(
+        self,
+        name: str | None = None,
+        *,
+        path: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        relation: Relation = "definition",
+        limit: int = 100,
+    ) -> SymbolAnswer:
+        """What a name, or the name at a position (line 1-based, column 0-based UTF-16), means and who uses it.
+
+        ``references`` adds all uses of the name; ``callers`` gives the calls as references and the functions they
+        are in as definitions. Uses are found by name, not by binding. Raises ``NotFound``, ``InvalidInput``.
+        """
+        if relation not in {"definition", "references", "callers"}:
+            raise InvalidInput(
+                "relation is 'definition', 'references' or 'callers'.", data={"field": "relation"}
+            )
+        inside = relative_path(self._root, path) if path else None
+        if not name and (inside is None or line is None or column is None):
+            raise InvalidInput("A name, or path, line and column, are needed.", data={"field": "name"})
+        params: JsonObject = {
+            "name": _text("name", name, MAX_NAME) if name else "",
+            "path": inside,
+            "line": _within("line", line or 1, 1, 10_000_000),
+            "column": _within("column", column or 0, 0, 10_000_000),
+            "relation": relation,
+            "limit": _within("limit", limit, 1, 20_000),
+        }
+        return self._symbol_answer(await self._ask("symbol_info", params))
+
+    # -- changes
+
+    async def document_changed(self, path: str, text: str) -> None:
+        """An open document has this unsaved text; it counts instead of the file until ``document_closed``."""
+        inside = relative_path(self._root, path)
+        if inside:
+            self._open[inside] = text
+            self._waiting.write(inside, text)
+            self._note_changes()
+
+    async def document_closed(self, path: str) -> None:
+        """The document is closed: the file on disk counts again."""
+        inside = relative_path(self._root, path)
+        if inside and self._open.pop(inside, None) is not None:
+            self._waiting.close(inside)
+            self._note_changes()
+
+    async def files_changed(self, paths: Sequence[str]) -> None:
+        """Files or folders were made, saved, renamed or deleted. Returns at once; double news cost nothing."""
+        inside = {relative_path(self._root, path) for path in paths}
+        self._waiting.touch(path for path in inside if path is not None and path.split("/")[0] != ".git")
+        if self._waiting:
+            self._note_changes()
+
+    async def settled(self, within: float = 10.0) -> bool:
+        """Wait until all changes known so far are in the index; False when ``within`` seconds did not suffice."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), within)
+        except TimeoutError:
+            return False
+        return True
+
+    # -- inside: the two loops that feed the index worker
+
+    def _note_changes(self) -> None:
+        self._settled.clear()
+        self._wake.set()
+
+    async def _change_loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                self._sent, self._waiting = self._waiting, Changes()
+                if not await self._tried(self._writer.call("change", self._sent.message())):
+                    self._waiting.add_older(self._sent)
+                    await asyncio.sleep(RETRY_SECONDS)
+                self._sent = Changes()
+            self._settled.set()
+
+    async def _build_loop(self) -> None:
+        while True:
+            await self._build_wanted.wait()
+            self._build_wanted.clear()
+            if not await self._tried(self._writer.call("build", {})):
+                await asyncio.sleep(RETRY_SECONDS)
+                self._build_wanted.set()
+
+    async def _tried(self, call: Coroutine[None, None, JsonValue]) -> bool:
+        """Whether the call is done with. False only when the worker died over it and it should be sent again."""
+        try:
+            await call
+        except WorkerDied:
+            return False
+        except CodeForgeError as error:
+            log.warning("index worker: %s", error.text)
+            if self._writer.state is WorkerState.GAVE_UP:
+                self._take_status({**self._status.model_dump(), "state": "error", "message": error.text})
+                await asyncio.sleep(3600)  # it stays down until the daemon is restarted; questions still work
+        return True
+
+    async def _warm_reader(self) -> None:
+        """Start the query worker before the first question: its imports take half a second."""
+        try:
+            await self._reader.call("memory", {}, repeat=True)
+        except Unavailable as error:
+            log.warning("query worker: %s", error.text)
+
+    async def _writer_started(self) -> None:
+        """After each start: what was open is sent again and the disk is looked at again."""
+        for path, text in self._open.items():
+            self._waiting.write(path, text)
+        if self._open:
+            self._note_changes()
+        self._build_wanted.set()
+
+    def _writer_crashed(self, _name: str, _code: int) -> None:
+        self._build_wanted.set()
+
+    def _noticed(self, notice: JsonObject) -> None:
+        self._take_status(notice.get("status"))
+
+    def _take_status(self, raw: JsonValue) -> None:
+        if not isinstance(raw, dict):
+            return
+        self._status = IndexStatus.model_validate(raw)
+        for listener in (self._on_status, *self._progress):
+            if listener:
+                listener(self.status())
+
+    # -- inside: questions
+
+    async def _ask(self, method: str, params: JsonObject) -> JsonObject:
+        if not self._settled.is_set() and len(self._waiting) + len(self._sent) <= SETTLE_CHANGES:
+            await self.settled(SETTLE_SECONDS)
+        raw = await self._reader.call(method, params, repeat=True)
+        if not isinstance(raw, dict):
+            raise Unavailable("The query worker gave no answer.", hint="Try again.")
+        if raw.get("bad_segment"):
+            log.warning("the base segment is unusable: %s", raw["bad_segment"])
+            await self._tried(self._writer.call("drop_segment", {}))
+        return raw
+
+    def _condition(self, raw: JsonObject) -> IndexStatus:
+        """The status for an answer: files the reader has not taken in yet are stale too."""
+        status, unread = self.status(), raw.get("unread")
+        if isinstance(unread, int) and unread:
+            status = status.model_copy(update={"stale_files": status.stale_files + unread})
+        return status
+
+    def _symbol_answer(self, raw: JsonObject) -> SymbolAnswer:
+        return SymbolAnswer(
+            definitions=tuple(Symbol.model_validate(one) for one in _list(raw, "definitions")),
+            references=tuple(Reference.model_validate(one) for one in _list(raw, "references")),
+            index=self._condition(raw),
+        )
+
+
+def _list(raw: JsonObject, key: str) -> list[JsonValue]:
+    value = raw.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _text(field: str, value: object, most: int) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(f"{field} must be text.", data={"field": field})
+    if len(value) > most:
+        raise InvalidInput(f"{field} is longer than {most} characters.", data={"field": field})
+    return value
+
+
+def _within(field: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(f"{field} must be a whole number from {least} to {most}.", data={"field": field})
+    return value

