@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 
 from codeforge_ls.model.base import JsonObject, JsonValue
@@ -122,7 +122,7 @@ class Worker:
             result = line.get("result", result)
         return result
 
-    async def stream(self, method: str, params: JsonObject) -> AsyncIterator[JsonObject]:
+    async def stream(self, method: str, params: JsonObject) -> AsyncGenerator[JsonObject, None]:
         """Send one request and yield its ``{"event"}`` lines and at last its ``{"result"}`` line.
 
         Leaving the iteration early, or being cancelled, tells the worker to cancel the call.

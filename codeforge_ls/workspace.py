@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from codeforge_ls.actions.apply import Applier
 from codeforge_ls.actions.authority import Authority
@@ -28,6 +27,7 @@ from codeforge_ls.index import Index
 from codeforge_ls.index.files import list_files
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.llm.backend import LitellmBackend, require_model
+from codeforge_ls.llm.retry import RetryPolicy
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
@@ -43,33 +43,9 @@ from codeforge_ls.runs.service import Runs
 from codeforge_ls.sandbox import Sandbox
 from codeforge_ls.store import Store
 
-if TYPE_CHECKING:
-    from codeforge_ls.operations import Operations
-
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
-
-
-class WorkspaceHost(Protocol):
-    """Who keeps the workspace of a session: the daemon, or the process itself when embedded."""
-
-    @property
-    def root(self) -> Path:
-        """The real path of the workspace."""
-        ...
-
-    async def workspace(self) -> Workspace:
-        """The workspace, opened by the first who asks. Never awaited before a session's first answer."""
-        ...
-
-    async def operations(self) -> Operations:
-        """The operations over that workspace."""
-        ...
-
-    def close_soon(self, reason: str) -> None:
-        """Ask for a clean shutdown."""
-        ...
 
 
 @dataclass
@@ -111,7 +87,7 @@ class Workspace:
         listeners: list[Callable[[IndexStatus], None]] = []
 
         def tell_all(status: IndexStatus) -> None:
-            for tell in list(listeners):
+            for tell in listeners:
                 tell(status)
 
         index = Index(root, state, config.current.index, tell_all)
@@ -121,7 +97,9 @@ class Workspace:
         files = WorkspaceFiles(root, documents)
         broker = Broker(store, lambda: config.current.approvals.timeout_seconds)
         authority = Authority(policies, broker, lambda: config.current.policy.default)
-        backend = LitellmBackend(on_crash=_crash_recorder(store))
+        backend = LitellmBackend(
+            retry=RetryPolicy(retries=config.current.llm.retries), on_crash=_crash_recorder(store)
+        )
 
         async def list_names() -> list[str]:
             listing = await asyncio.to_thread(list_files, root, Limits.of(config.current.index))

@@ -20,7 +20,7 @@ from mcp_server.resources import add_resources, reading
 from mcp_server.tools import build_tools
 
 if TYPE_CHECKING:
-    from codeforge_ls.workspace import WorkspaceHost
+    from codeforge_ls.operations.host import WorkspaceHost
 
 # The first 300 characters carry the point: some clients cut the rest.
 INSTRUCTIONS = """\

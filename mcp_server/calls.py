@@ -18,7 +18,7 @@ from codeforge_ls.model.events import EventDraft, EventType
 
 if TYPE_CHECKING:
     from codeforge_ls.operations import Operations
-    from codeforge_ls.workspace import WorkspaceHost
+    from codeforge_ls.operations.host import WorkspaceHost
 
 CALL_SECONDS = 50.0  # many clients give a call up after 60
 PROGRESS_SECONDS = 4.0  # clients are promised a sign of life at least every 5

@@ -23,7 +23,7 @@ from mcp_server.frames import TooLong, lines, parse, write
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
-    from codeforge_ls.workspace import WorkspaceHost
+    from codeforge_ls.operations.host import WorkspaceHost
 
 GRACE_SECONDS = 5.0  # for answers under way when the client has closed its side
 LOOK_SECONDS = 0.05

@@ -210,7 +210,7 @@ class Checkpoints:
             answer = asyncio.run_coroutine_threadsafe(asked(shown(path), content), loop)
             try:
                 return answer.result(ASK_TIMEOUT)
-            except (Exception, concurrent.futures.CancelledError) as error:  # noqa: BLE001 - an editor may fail in any way
+            except (Exception, concurrent.futures.CancelledError) as error:  # an editor may fail in any way
                 answer.cancel()
                 raise Blocked(f"the editor did not take it: {error}") from error
 

@@ -36,7 +36,7 @@ _attempt_event: TypeAdapter[_AttemptEvent] = TypeAdapter(
 class ModelBackend(Protocol):
     """Something that plays turns. Every stream ends with exactly one ``TurnDone`` or ``TurnFailed``."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[TurnEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[TurnEvent, None]:
         """Play one turn; a ``TurnRetry`` voids what came before. Closing the iterator ends the call."""
         ...
 

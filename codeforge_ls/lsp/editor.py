@@ -31,7 +31,8 @@ from codeforge_ls.model.events import EventDraft, EventType
 if TYPE_CHECKING:
     from codeforge_ls.lsp.session import EditorServer
     from codeforge_ls.operations import Operations
-    from codeforge_ls.workspace import Workspace, WorkspaceHost
+    from codeforge_ls.operations.host import WorkspaceHost
+    from codeforge_ls.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

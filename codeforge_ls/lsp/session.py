@@ -22,7 +22,7 @@ from codeforge_ls.model.base import JsonObject, new_id
 if TYPE_CHECKING:
     from cattrs import Converter
 
-    from codeforge_ls.workspace import WorkspaceHost
+    from codeforge_ls.operations.host import WorkspaceHost
 
 CHUNK = 256 << 10  # bytes
 TURN = 0.005  # seconds of messages in a row before others get a turn

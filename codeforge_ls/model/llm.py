@@ -85,7 +85,7 @@ class TurnDone(Frozen):
 
 class TurnFailed(Frozen):
     """The call failed for good. ``kind``: auth, quota, rate_limit, context, refused, timeout, network, server,
-    incomplete, empty, bad_request, not_found, configuration, worker."""
+    incomplete, empty, bad_request, not_found, configuration, circuit_open, worker."""
 
     type: Literal["failed"] = "failed"
     kind: str

@@ -221,7 +221,10 @@ def _looks_like_path(word: str, root: str, cwd: str) -> bool:
 @lru_cache(maxsize=1024)
 def _glob_reaches_secret(pattern: str) -> bool:
     """Whether a shell pattern with at least two plain characters in a segment matches a usual secret's name."""
-    for segment in pattern.casefold().split("/"):
+    plain = re.sub(r"\[([^\]!^])\]", r"\1", pattern.casefold())  # [.]env
+    if plain != pattern and protected(plain, writing=False):
+        return True
+    for segment in plain.split("/"):
         literal = re.sub(r"\[[^\]]*\]|[*?]", "", segment)
         if segment == literal or (len(literal) < 2 and not segment.startswith(".")):
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from codeforge_ls.policy.wordsets import names
 
@@ -129,6 +130,7 @@ GUARDS: dict[str, Guard] = {
 _SED_SCRIPT = re.compile(
     r"(?:(?:\d+|\$)?(?:,(?:\+?\d+|\$))?|/[^/\n]*/)?(?:[pdq=]|s([/|,#])(?:(?!\1)[^\\\n])*\1(?:(?!\1)[^\\\n])*\1[gpiI\d]*)\Z"
 )
+_GLOB_SAFE = names("find grep egrep fgrep wc head tail file")
 _SED_PLAIN = names("-n -E -r -z -u --quiet --silent --regexp-extended -nE -En -nr")
 
 
@@ -148,7 +150,9 @@ def doubtful_argument(argv: tuple[str, ...], covered: int) -> str | None:
     guard = GUARDS.get(name)
     if guard is None:
         return None
-    for word in rest:
+    for word, after in zip_longest(rest, rest[1:], fillvalue=""):
+        if word == "-p" and after.startswith("no:") and guard is _PYTEST:
+            continue  # only switches a plugin off
         if word == "--" and name not in ("npm", "go"):
             return next((late for late in rest if late.startswith("@")), None) if guard.plain else word
         if _is_doubtful(word, name, guard):
@@ -159,8 +163,11 @@ def doubtful_argument(argv: tuple[str, ...], covered: int) -> str | None:
 def _is_doubtful(word: str, name: str, guard: Guard) -> bool:
     if word == "--":
         return True  # what follows goes to a program we do not know
-    if word.startswith(("*", "?", "[")) or (word.startswith("@") and name != "git"):
-        return True  # a file may be named like an option; @file holds further options
+    if word.startswith(("*", "?", "[")):
+        # a file may be named like an option; these programs have no harmful option with a dot in it
+        return name not in _GLOB_SAFE or "." not in word
+    if word.startswith("@") and name != "git":
+        return True  # @file holds further options
     if word.startswith("--"):
         return _long(word[2:].split("=", 1)[0], guard)
     if word.startswith("-") and len(word) > 1:

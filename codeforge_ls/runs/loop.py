@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -110,30 +111,31 @@ class AgentLoop:
 
     async def _stream(self, event_id: str) -> TurnDone:
         offset = 0
-        async for event in self.backend.stream(self.request(self.run, self.messages, self._tools)):
-            match event:
-                case TextDelta():
-                    channel = "reasoning" if event.reasoning else "text"
-                    delta = Delta(
-                        stream=self.run.stream,
-                        event_id=event_id,
-                        channel=channel,
-                        offset=offset,
-                        text=event.text,
-                    )
-                    self.store.publish_delta(delta)
-                    offset += len(event.text)
-                case TurnRetry():
-                    offset = 0
-                    await self.store.append(
-                        self._draft(EventType.AGENT_ERROR, {**event.model_dump(mode="json"), "retry": True})
-                    )
-                case TurnFailed():
-                    await self.store.append(self._draft(EventType.AGENT_ERROR, event.model_dump(mode="json")))
-                    raise RunEnded(RunStatus.FAILED, f"model: {event.kind}: {event.message}")
-                case TurnDone():
-                    return event
+        request = self.request(self.run, self.messages, self._tools)
+        async with contextlib.aclosing(self.backend.stream(request)) as turn:
+            async for event in turn:
+                match event:
+                    case TextDelta():
+                        self._show(event, event_id, offset)
+                        offset += len(event.text)
+                    case TurnRetry():
+                        offset = 0
+                        retry: JsonObject = {**event.model_dump(mode="json"), "retry": True}
+                        await self.store.append(self._draft(EventType.AGENT_ERROR, retry))
+                    case TurnFailed():
+                        await self.store.append(
+                            self._draft(EventType.AGENT_ERROR, event.model_dump(mode="json"))
+                        )
+                        raise RunEnded(RunStatus.FAILED, f"model: {event.kind}: {event.message}")
+                    case TurnDone():
+                        return event
         raise RunEnded(RunStatus.FAILED, "model: the answer ended without an ending")
+
+    def _show(self, delta: TextDelta, event_id: str, offset: int) -> None:
+        channel = "reasoning" if delta.reasoning else "text"
+        self.store.publish_delta(
+            Delta(stream=self.run.stream, event_id=event_id, channel=channel, offset=offset, text=delta.text)
+        )
 
     async def _step(self, calls: Sequence[ToolRequest]) -> None:
         """Carry out the calls in order; every call gets a result message, also one that was not understood."""

@@ -24,7 +24,7 @@ from codeforge_ls.store.chain import COLUMNS, Head, StoredEvent, seal
 from codeforge_ls.store.database import BUSY_SECONDS, PRAGMAS, READER_PRAGMAS, translated
 from codeforge_ls.store.fold import told
 from codeforge_ls.store.migrate import migrate
-from codeforge_ls.store.projections import project
+from codeforge_ls.store.projections import Statement, project
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -74,12 +74,12 @@ class Store:
     async def events(self, stream: str, after: int = 0, limit: int = 500) -> list[Event]:
         """Events of one stream with a larger ``seq`` than ``after``; at most 5000 at once."""
         query = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
-        return [_told(row) for row in await self._read(query, stream, after, _page(limit))]
+        return await _told(await self._read(query, stream, after, _page(limit)))
 
     async def all_events(self, after_position: int = 0, limit: int = 500) -> list[Event]:
         """Events of all streams with a larger ``position``; at most 5000 at once."""
         query = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608 - our own words
-        return [_told(row) for row in await self._read(query, after_position, _page(limit))]
+        return await _told(await self._read(query, after_position, _page(limit)))
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Calls back on the loop after each commit, in order of ``position``. Returns how to leave."""
@@ -142,7 +142,7 @@ class Store:
         """The conversation of a run, in order."""
         query = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND type = ? ORDER BY seq"  # noqa: S608 - our own words
         rows = await self._read(query, f"run:{run_id}", EventType.RUN_MESSAGE.value)
-        return [Message.model_validate(_told(row).payload["message"]) for row in rows]
+        return [Message.model_validate(event.payload["message"]) for event in await _told(rows)]
 
     async def open_tool_calls(self, run_id: str) -> list[reading.OpenToolCall]:
         """Tool calls of a run that were requested or approved and have no result, in order."""
@@ -259,10 +259,10 @@ class Store:
         )
         seq, digest, last = rows[0]
         head = Head(seq, digest) if seq is not None else Head()
-        row, event = await asyncio.to_thread(seal, draft, head, (last or 0) + 1)
+        row, event, statements = await asyncio.to_thread(_sealed, draft, head, (last or 0) + 1)
         await self._writer.execute(INSERT, tuple(vars(row).values()))
         await self._writer.execute(ADVANCE, (row.stream, row.seq, row.hash, row.time, row.time))
-        for statement in project(event):
+        for statement in statements:
             cursor = await self._writer.execute(statement.sql, statement.values)
             if cursor.rowcount != 1:
                 raise NotFound(f"There is no {statement.row}, which {event.type} names.")
@@ -323,16 +323,26 @@ class Store:
 async def _connected(path: Path, pragmas: Sequence[str]) -> aiosqlite.Connection:
     try:
         connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        connection.row_factory = sqlite3.Row
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+    connection.row_factory = sqlite3.Row
+    try:
         for pragma in pragmas:
             await connection.execute(f"PRAGMA {pragma}")
     except sqlite3.Error as error:
+        await connection.close()
         raise translated(error, path) from error
     return connection
 
 
-def _told(row: sqlite3.Row) -> Event:
-    return told(StoredEvent(*row))
+async def _told(rows: Sequence[sqlite3.Row]) -> list[Event]:
+    # In a thread: a page of large payloads takes longer to parse than the loop may wait.
+    return await asyncio.to_thread(lambda: [told(StoredEvent(*row)) for row in rows])
+
+
+def _sealed(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Event, list[Statement]]:
+    row, event = seal(draft, head, position)
+    return row, event, project(event)
 
 
 def _page(limit: int) -> int:

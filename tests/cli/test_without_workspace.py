@@ -15,25 +15,8 @@ from codeforge_test_place import PACKAGE, Place
 from codeforge_ls.cli.output import safe
 
 VERBS = [
-    "search",
-    "map",
-    "index",
-    "run",
-    "plan",
-    "runs",
-    "show",
-    "approvals",
-    "approve",
-    "deny",
-    "checkpoints",
-    "rewind",
-    "policy",
-    "health",
-    "doctor",
-    "daemon",
-    "logs",
-    "events",
-    "db",
+    *("search", "map", "index", "run", "plan", "runs", "show", "approvals", "approve", "deny", "checkpoints"),
+    *("rewind", "policy", "health", "doctor", "daemon", "logs", "events", "db"),
 ]
 
 
