@@ -167,7 +167,6 @@ class LitellmBackend:
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[_AttemptEvent, None]:
         """One call of the worker; whatever happens to the worker becomes a ``TurnFailed``."""
         lines = self._worker.stream("turn", {"request": request.model_dump(mode="json")})
-        assert isinstance(lines, AsyncGenerator)  # noqa: S101 - for the type checker: it can be closed
         limit = asyncio.get_running_loop().time() + request.total_timeout + WORKER_GRACE
         async with aclosing(lines):
             while line := await self._line(lines, limit):

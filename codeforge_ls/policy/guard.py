@@ -10,11 +10,11 @@ import fnmatch
 import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from codeforge_ls.policy.commands import CommandLine
+from codeforge_ls.policy.commands import CommandLine, Doubt
 from codeforge_ls.policy.globs import fold, matches_any_folded
 from codeforge_ls.policy.nested import INTERPRETERS, program
 from codeforge_ls.policy.wordsets import names
@@ -129,12 +129,9 @@ def command_problem(line: CommandLine, root: str, cwd: str, extra: Sequence[str]
     for argv in (*line.commands, *line.mentions):
         if reaches_codeforge(argv):
             return f"an agent may not run CodeForge ({_short(' '.join(argv))})"
-    for path in (*line.writes, *_write_words(line)):
-        if why := _named(path, root, cwd, writing=True, extra=extra):
-            return f"it would write {_short(path)}: {why}"
-    for word in _read_words(line):
-        if why := _named(word, root, cwd, writing=False, extra=extra):
-            return f"it names {_short(word)}: {why}"
+    for word, writing in _named_words(line).items():
+        if why := _named(word, root, cwd, writing=writing, extra=extra):
+            return f"it {'would write' if writing else 'names'} {_short(word)}: {why}"
     for script in line.scripts:
         if _SELF_IMPORT.search(script) and ("import" in script or "run_module" in script):
             return "an agent may not run CodeForge"
@@ -158,22 +155,22 @@ def reaches_codeforge(argv: tuple[str, ...]) -> bool:
     )
 
 
-def _write_words(line: CommandLine) -> Iterable[str]:
-    """Arguments of programs that are not known to only read."""
+def _named_words(line: CommandLine) -> dict[str, bool]:
+    """Every word that may be a path, and whether it may be written: all that goes to a program not known to read."""
+    found: dict[str, bool] = {}
     for argv in line.commands:
-        if program(argv) not in _READERS:
-            yield from (piece for word in argv[1:] for piece in _pieces(word))
-
-
-def _read_words(line: CommandLine) -> Iterable[str]:
-    for argv in line.commands:
-        yield argv[0]
-        yield from (piece for word in argv[1:] for piece in _pieces(word))
-    yield from line.reads
-    for word in line.words[:_MAX_WORDS]:
-        yield from _pieces(word)
-    if not line.commands or line.doubt.name == "UNREADABLE":
-        yield from _TOKENS.findall(line.text)[:_MAX_WORDS]
+        found.setdefault(argv[0], False)
+        writing = program(argv) not in _READERS
+        for word in argv[1:]:
+            for piece in _pieces(word):
+                found[piece] = writing or found.get(piece, False)
+    for word in (*line.reads, *(piece for text in line.words for piece in _pieces(text))):
+        found.setdefault(word, False)
+    if not line.commands or line.doubt is Doubt.UNREADABLE:
+        for token in _TOKENS.findall(line.text)[:_MAX_WORDS]:
+            found.setdefault(token, False)
+    found |= dict.fromkeys(line.writes, True)
+    return found
 
 
 def _pieces(word: str) -> list[str]:

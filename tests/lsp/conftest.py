@@ -99,7 +99,12 @@ class RawEditor:
         return [m.get("params") for m in self.inbox if m.get("method") == method]
 
     async def initialize(self, root: Path | str | None = None, **more: Any) -> dict[str, Any]:
-        params = {"processId": None, "rootUri": f"file://{root}" if root else None, "capabilities": FULL, **more}
+        params = {
+            "processId": None,
+            "rootUri": f"file://{root}" if root else None,
+            "capabilities": FULL,
+            **more,
+        }
         answer = await self.request("initialize", params)
         self.notify("initialized", {})
         return answer
@@ -202,7 +207,9 @@ class FakeHost:
             plans=SimpleNamespace(active=list),
             runs=SimpleNamespace(active=list),
             settings=SimpleNamespace(
-                lsp=SimpleNamespace(watch=SimpleNamespace(value="auto"), symbols=SimpleNamespace(value="auto"))
+                lsp=SimpleNamespace(
+                    watch=SimpleNamespace(value="auto"), symbols=SimpleNamespace(value="auto")
+                )
             ),
         )
 

@@ -160,7 +160,14 @@ def test_paths_and_uris_of_a_workspace(tmp_path):
     for spelled in (f"{link}/a b/é.py", f"{root}/a b/é.py", f"{root}/x/../a b/é.py"):
         assert places.relative(file_uri(spelled)) == "a b/é.py"
         assert places.relative("file://" + spelled) == "a b/é.py"
-    for outside in ("file:///etc/passwd", f"file://{root}/../x", "untitled:1", f"file://{root}%00/x", "", f"file://{root}"):
+    for outside in (
+        "file:///etc/passwd",
+        f"file://{root}/../x",
+        "untitled:1",
+        f"file://{root}%00/x",
+        "",
+        f"file://{root}",
+    ):
         assert places.relative(outside) is None
 
 
@@ -243,7 +250,8 @@ async def test_changes_reach_the_index_gathered(editor, host):
     for version in range(2, 30):
         key = change((0, 0), (0, 0), "b")
         editor.notify(
-            "textDocument/didChange", {"textDocument": {"uri": uri, "version": version}, "contentChanges": [key]}
+            "textDocument/didChange",
+            {"textDocument": {"uri": uri, "version": version}, "contentChanges": [key]},
         )
     files = [f"src/f{number}.py" for number in range(10_000)]
     changes = [{"uri": f"file://{host.root}/{name}", "type": 2} for name in (*files, ".git/index", "../x")]

@@ -130,13 +130,19 @@ async def test_wrong_params_unknown_methods_and_mangled_arguments(editor, host):
 
 async def test_strange_notifications_and_answers_are_ignored(editor):
     for method, params in [
-        ("textDocument/didChange", {"textDocument": {"uri": "file:///never", "version": 1}, "contentChanges": []}),
+        (
+            "textDocument/didChange",
+            {"textDocument": {"uri": "file:///never", "version": 1}, "contentChanges": []},
+        ),
         ("textDocument/didChange", {"textDocument": 5}),
         ("textDocument/didChange", [1]),
         ("textDocument/didClose", {"textDocument": {"uri": "file:///never"}}),
         ("textDocument/didSave", {"textDocument": {"uri": "http://x/y"}}),
         ("textDocument/didOpen", {"textDocument": {"uri": 5}}),
-        ("workspace/didChangeWatchedFiles", {"changes": [1, {"uri": 5}, {"uri": "file:///etc/passwd", "type": 9}]}),
+        (
+            "workspace/didChangeWatchedFiles",
+            {"changes": [1, {"uri": 5}, {"uri": "file:///etc/passwd", "type": 9}]},
+        ),
         ("window/workDoneProgress/cancel", {"token": "unknown"}),
         ("$/setTrace", {"value": "purple"}),
         ("$/cancelRequest", {"id": 12345}),
@@ -148,7 +154,16 @@ async def test_strange_notifications_and_answers_are_ignored(editor):
     editor.send({"jsonrpc": "2.0", "id": "cf-999", "result": 1})
     editor.send({"jsonrpc": "2.0", "id": [1], "error": {"code": 1, "message": "x"}})
     editor.send({"jsonrpc": "2.0"})
-    for uri in ("untitled:1", "git:/x", "", "%2e%2e/x", "file:///a\0b", "not a uri", "file://host/x", "http://[bad"):
+    for uri in (
+        "untitled:1",
+        "git:/x",
+        "",
+        "%2e%2e/x",
+        "file:///a\0b",
+        "not a uri",
+        "file://host/x",
+        "http://[bad",
+    ):
         item = {"uri": uri, "languageId": "x", "version": 1, "text": "\ud800 \0"}
         editor.notify("textDocument/didOpen", {"textDocument": item})
     assert await editor.is_alive()
@@ -196,7 +211,9 @@ async def test_lifecycle_states_and_exit_codes(connect, host):
 
 async def test_cancel_reaches_the_work_and_is_answered_once(editor, host):
     for sleeping in ({"sleep": 30}, {"sleep": 30, "stubborn": 0.5}):
-        number = editor.post("workspace/executeCommand", {"command": "codeforge.search", "arguments": [sleeping]})
+        number = editor.post(
+            "workspace/executeCommand", {"command": "codeforge.search", "arguments": [sleeping]}
+        )
         await _until(lambda: ("search", sleeping) in host.calls)
         begun = time.monotonic()
         editor.notify("$/cancelRequest", {"id": number})
@@ -254,7 +271,9 @@ async def test_a_client_that_does_not_read_stops_nobody(connect, host):
         await slow.listening
     slow.reader._transport.pause_reading()
     for _ in range(40):
-        slow.post("workspace/executeCommand", {"command": "codeforge.repomap", "arguments": [{"size": 1 << 20}]})
+        slow.post(
+            "workspace/executeCommand", {"command": "codeforge.repomap", "arguments": [{"size": 1 << 20}]}
+        )
     for number in range(2000):
         host.place.store.tell("run:r", "run.message", {"text": "x" * 10_000}, number + 1)
     begun = time.monotonic()
@@ -263,7 +282,9 @@ async def test_a_client_that_does_not_read_stops_nobody(connect, host):
     assert time.monotonic() - begun < 3
     assert len(other.all("codeforge/run/event")) > 100
     for _ in range(40):  # past the hard limit it is let go
-        slow.post("workspace/executeCommand", {"command": "codeforge.repomap", "arguments": [{"size": 1 << 20}]})
+        slow.post(
+            "workspace/executeCommand", {"command": "codeforge.repomap", "arguments": [{"size": 1 << 20}]}
+        )
     assert await slow.code(10) == 1
     assert await other.is_alive()
 
@@ -304,7 +325,9 @@ async def test_nothing_is_kept_of_changes_and_requests(editor, host):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.one_of(st.integers(), st.text(), st.dictionaries(st.text(max_size=5), st.integers())), max_size=6),
+    st.lists(
+        st.one_of(st.integers(), st.text(), st.dictionaries(st.text(max_size=5), st.integers())), max_size=6
+    ),
     st.integers(min_value=1, max_value=40),
     st.booleans(),
 )
@@ -322,7 +345,7 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut(values, step, bare
 
 def test_a_frame_after_garbage_is_found():
     reader = FrameReader()
-    reader.feed(b"Content-Length: 5\r\n\r\n{\"a\": 1}\r\nzzz" + encode_frame("[1]") + encode_frame("[2]"))
+    reader.feed(b'Content-Length: 5\r\n\r\n{"a": 1}\r\nzzz' + encode_frame("[1]") + encode_frame("[2]"))
     found = []
     while (message := reader.next()) is not None:
         found.append(message)
@@ -334,5 +357,3 @@ async def _until(true: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.01)
-
-

@@ -19,11 +19,21 @@ from .conftest import command
 
 def approval(number: int = 1, **more: Any) -> Approval:
     decision = PolicyDecision(
-        decision=Decision.ASK, profile="editor-interactive", scope=PolicyScope.PRESET, rule_index=3, reason="edits ask"
+        decision=Decision.ASK,
+        profile="editor-interactive",
+        scope=PolicyScope.PRESET,
+        rule_index=3,
+        reason="edits ask",
     )
     given = {"preview": "--- a\n+++ b\n-1\n+2\n", "title": f"agent:run-{number} wants to edit a.py", **more}
     return Approval(
-        id=f"approval-{number}", action_hash="h", tool="Edit", decision=decision, created_at=0, expires_at=60, **given
+        id=f"approval-{number}",
+        action_hash="h",
+        tool="Edit",
+        decision=decision,
+        created_at=0,
+        expires_at=60,
+        **given,
     )
 
 
@@ -75,7 +85,9 @@ async def test_prompts_keep_apart_are_withdrawn_and_end_with_the_session(editor,
     asking[0].cancel()  # answered elsewhere
     withdrawn = await editor.called("$/cancelRequest")
     assert withdrawn["params"]["id"] == prompts[0]["id"]
-    editor.send({"jsonrpc": "2.0", "id": prompts[0]["id"], "result": {"title": "Allow once"}})  # too late: nothing
+    editor.send(
+        {"jsonrpc": "2.0", "id": prompts[0]["id"], "result": {"title": "Allow once"}}
+    )  # too late: nothing
     assert await editor.is_alive()
     assert not asking[3].done()
     editor.writer.close()
@@ -141,7 +153,9 @@ async def test_other_runs_get_a_bar_of_the_server_and_its_cancel_button_works(ed
         while ("run.cancel", {"run_id": "r2"}) not in host.calls:
             await asyncio.sleep(0.01)
     host.place.store.tell("run:r2", "run.completed", {"status": "cancelled", "reason": "by you"}, 2)
-    ended = await editor.heard(lambda m: m.get("method") == "$/progress" and m["params"]["value"]["kind"] == "end")
+    ended = await editor.heard(
+        lambda m: m.get("method") == "$/progress" and m["params"]["value"]["kind"] == "end"
+    )
     assert ended["params"]["value"]["message"] == "cancelled: by you"
     short = {**run, "id": "r3"}
     host.place.store.tell("run:r3", "run.created", {"run": short})
@@ -194,7 +208,9 @@ async def test_status_follows_the_index_and_bars_start_without_an_answer_to_crea
     await editor.heard(lambda m: m.get("method") == "$/progress", timeout=6)
     listener(IndexStatus(state=IndexState.READY, percent=100, files=50))
     await editor.heard(lambda m: m.get("method") == "$/progress" and m["params"]["value"]["kind"] == "end")
-    last = await editor.heard(lambda m: (m.get("params") or {}).get("index", {}) and m["params"]["index"]["files"] == 50)
+    last = await editor.heard(
+        lambda m: (m.get("params") or {}).get("index", {}) and m["params"]["index"]["files"] == 50
+    )
     assert last["params"]["quiescent"] is True
     await editor.called("experimental/serverStatus")
 

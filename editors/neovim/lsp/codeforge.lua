@@ -1,0 +1,37 @@
+-- The language server, as `vim.lsp.enable("codeforge")` finds it. Everything in it can be changed by vim.g.codeforge
+-- or by vim.lsp.config("codeforge", {...}).
+local config = require("codeforge").config()
+
+---@type table<string, fun(err: table?, params: any, ctx: lsp.HandlerContext): any>
+local handlers = {}
+for method, name in pairs({
+  ["codeforge/run/event"] = "on_run_event",
+  ["codeforge/run/delta"] = "on_run_delta",
+  ["codeforge/plan/event"] = "on_plan_event",
+  ["codeforge/approval"] = "on_approval",
+  ["codeforge/status"] = "on_status",
+}) do
+  handlers[method] = function(_, params, ctx)
+    require("codeforge.events")[name](params, ctx.client_id)
+  end
+end
+
+local options = vim.tbl_deep_extend("force", config.settings, {
+  approvals = config.approvals.prompt == "float" and "client" or nil,
+  deltas = true,
+})
+
+---@type vim.lsp.Config
+return {
+  cmd = config.cmd,
+  root_markers = { ".codeforge", ".git" },
+  workspace_required = true, -- no folder, no repository: nothing to know
+  init_options = { codeforge = options },
+  settings = { codeforge = config.settings },
+  handlers = handlers,
+  on_exit = function(_, _, client_id)
+    vim.schedule(function()
+      require("codeforge.approvals").forget(client_id)
+    end)
+  end,
+}
