@@ -14,11 +14,12 @@ from codeforge_ls.checkpoints import Checkpoints
 from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.checkpoints import Checkpoint, Restored
-from codeforge_ls.model.errors import CodeForgeError, NotFound
+from codeforge_ls.model.errors import CodeForgeError, LimitReached, NotFound
 from codeforge_ls.model.events import EventType
 from codeforge_ls.store import Store
 
 PAGE = 500
+MAX_UNSAVED = 1 << 20  # characters; the log keeps no longer text
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,19 @@ class Rewinder:
     store: Store
 
     async def unsaved(self, paths: Iterable[str]) -> dict[str, str]:
-        """The text of those paths that an editor has open and that differs from the disk."""
+        """The text of those paths that an editor has open and that differs from the disk.
+
+        Raises ``LimitReached`` for a text that is too long to be kept in the log: it could not be given back.
+        """
         found: dict[str, str] = {}
         for path in paths:
             now = await self.files.current(path)
             if now.document and now.hash != await self.files.disk_hash(path):
+                if len(now.document.text) > MAX_UNSAVED:
+                    raise LimitReached(
+                        f"{now.path} has more than {MAX_UNSAVED:,} characters that are not saved.",
+                        hint="Save it first: only then can a checkpoint hold it.",
+                    )
                 found[now.path] = now.document.text
         return found
 

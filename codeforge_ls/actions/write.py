@@ -15,7 +15,8 @@ from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import Conflict
 
 ELISION = re.compile(
-    r"^\s*(#|//|/\*|--|<!--)?\s*\.\.\.\s*(rest|existing|unchanged|remaining|same|previous)", re.IGNORECASE | re.MULTILINE
+    r"^\s*(#|//|/\*|--|<!--)?\s*\.\.\.\s*(rest|existing|unchanged|remaining|same|previous)",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 

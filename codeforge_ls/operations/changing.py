@@ -15,6 +15,9 @@ from codeforge_ls.model.events import Event, EventType
 from codeforge_ls.operations.operation import Call, Operation, through_gate
 
 
+ALL = 1_000_000  # checkpoints of one run
+
+
 class Edits(Frozen):
     """Edits of one or more files: all of them or none."""
 
@@ -113,7 +116,7 @@ async def _wanted(call: Call, arguments: RestoreRequest) -> Checkpoint:
     if arguments.checkpoint_id is not None:
         return await store.checkpoint(arguments.checkpoint_id)
     run = await store.run(arguments.run_id or "")
-    found = [c for c in await store.checkpoints(run.stream, 1000) if c.kind is CheckpointKind.ACTION]
+    found = [c for c in await store.checkpoints(run.stream, ALL) if c.kind is CheckpointKind.ACTION]
     if not found:
         raise NotFound(f"Run {run.id} has no checkpoint: it changed nothing.")
     return found[-1] if arguments.to == "first" else found[0]

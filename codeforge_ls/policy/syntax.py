@@ -17,7 +17,8 @@ from codeforge_ls.policy.wordsets import names
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-MAX_NODES = 6000  # an 8 KiB line has far fewer unless it was made to be slow
+MAX_COMMANDS = 100  # far beyond what is ever allowed; the rest is not looked at
+MAX_NODES = 2500  # an 8 KiB line has far fewer unless it was made to be slow
 STRICT_KINDS = names("""program list pipeline command command_name word string string_content raw_string
     number concatenation
     comment && || ; | " redirected_statement file_redirect file_descriptor > >> >& &>""")
@@ -77,20 +78,21 @@ def parse(text: str) -> Tree:
         tree.broken, tree.strict = True, False
         return tree
     tree.broken = root.has_error
-    stack, seen = [root], 0
+    stack, seen = [(root, "")], 0
     while stack:  # not recursive: nesting is as deep as the text says
-        node = stack.pop()
+        node, parent = stack.pop()
         seen += 1
-        if seen > MAX_NODES:
+        if seen > MAX_NODES or len(tree.commands) > MAX_COMMANDS:
             tree.broken = True
             break
-        _visit(node, tree)
-        stack.extend(reversed(node.children))
+        _visit(node, parent, tree)
+        kind = node.type
+        stack.extend((child, kind) for child in reversed(node.children))
     tree.strict = tree.strict and not tree.broken
     return tree
 
 
-def _visit(node: Node, tree: Tree) -> None:
+def _visit(node: Node, parent: str, tree: Tree) -> None:
     kind = node.type
     if kind not in STRICT_KINDS:
         tree.strict = False
@@ -102,7 +104,7 @@ def _visit(node: Node, tree: Tree) -> None:
         _redirect(node, tree)
     elif kind in ("heredoc_body", "herestring_redirect"):
         tree.bodies.append(_plain_body(node))
-    elif kind == "variable_assignment" or (kind in _WORDS and node.parent and node.parent.type not in _WORDS):
+    elif kind == "variable_assignment" or (kind in _WORDS and parent not in _WORDS):
         tree.words.append(_literal(node)[0] if kind in _WORDS else _text(node))
 
 

@@ -19,6 +19,7 @@ import pytest
 from codeforge_test_place import PACKAGE, Line, Place
 
 from codeforge_ls.llm.scripted import ScriptedServer
+from codeforge_ls.rendezvous import workspace_id
 
 BEFORE, AFTER = "def greet(name):\n    return 'bye'\n", "def greet(name):\n    return 'hello'\n"
 EDIT = {"path": "greet.py", "old_text": "'bye'", "new_text": "'hello'"}
@@ -291,7 +292,44 @@ def test_the_wire_refuses_nonsense_and_goes_on(ws: Place) -> None:
         b'{"answer": {"approval_id": "x", "verdict": "y"}}\n{"op": "cancel", "arguments": {"id": 77}}\n'
     )
     assert line.ask({"id": 10, "op": "health"})["result"]["status"] == "ok"
-    line.sock.sendall(b'{"id": 11, "op": "health", "arguments": "' + b"x" * (5 << 20))
+    with contextlib.suppress(BrokenPipeError):  # it stops reading at 4 MiB
+        line.sock.sendall(b'{"id": 11, "op": "health", "arguments": "' + b"x" * (5 << 20))
     assert line.read()["error"]["code"] == "limit_reached"
     assert line.file.read() == b""
     assert Line(ws.sockets[0]).hello()["ok"]
+
+
+def test_an_agents_command_cannot_reach_the_daemon(ws: Place) -> None:
+    """Not through the pipe, not with an empty environment, not from a process that left its parent."""
+    path = ws.base / "run" / "codeforge" / f"{workspace_id(str(ws.root))}.sock"
+    # A sandbox hides the socket, and the policy refuses commands that name CodeForge; this must not rest on them.
+    ws.env["CODEFORGE_SANDBOX_BACKEND"] = "none"
+    (ws.root / "knock.py").write_text(
+        "import os, socket, sys, time\n"
+        "if len(sys.argv) == 2: os.execve(sys.executable, [sys.executable, *sys.argv, 'again'], {})\n"
+        "if sys.argv[1] == 'leave':\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    os.setsid()\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    time.sleep(0.5)\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        "try:\n"
+        f"    s.connect({str(path)!r})\n"
+        '    s.sendall(b\'{"role":"cli","protocol":1,"version":"0","pid":1,"cwd":"/"}\\n\')\n'
+        "    answer = s.recv(999)\n"
+        "except OSError as error:\n"
+        "    answer = str(error).encode()\n"
+        "open('heard.txt', 'ab').write(b'[' + answer + b']')\n"
+    )
+    heard = ws.root / "heard.txt"
+    script = [
+        {"tool": "Bash", "arguments": {"command": "python3 knock.py stay; python3 knock.py leave; sleep 2"}},
+        {"say": "Done."},
+    ]
+    with model(ws, script):
+        codeforge(ws, "run", "break out", "--profile", "trusted-mount-autonomous")
+        (run,) = ask(ws, "runs")["runs"]
+        events = ask(ws, "show", run["id"])["events"]
+    results = [e["payload"]["applied"]["output"] for e in events if e["type"] == "run.toolcall.result"]
+    assert heard.exists(), results
+    assert heard.read_bytes().count(b"approve itself") == 2, (heard.read_bytes(), results)

@@ -51,10 +51,9 @@ def naive_offset(text: str, line: int, character: int, encoding: Encoding) -> in
 def test_edits_agree_with_a_naive_reference(text, changes, encoding):
     edited, expected = document(text, encoding), text
     for number, (line, char, end_line, end_char, new) in enumerate(changes):
-        (line, char), (end_line, end_char) = sorted([(line, char), (end_line, end_char)])
-        begin = naive_offset(expected, line, char, encoding)
-        end = naive_offset(expected, end_line, end_char, encoding)
-        edited.change(number + 1, [change((line, char), (end_line, end_char), new)])
+        first, last = sorted([(line, char), (end_line, end_char)])
+        begin, end = (naive_offset(expected, *place, encoding) for place in (first, last))
+        edited.change(number + 1, [change(first, last, new)])
         expected = expected[:begin] + new + expected[end:]
         assert edited.text == expected
         assert edited.lines == split_lines(expected)

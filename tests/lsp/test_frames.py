@@ -214,7 +214,7 @@ async def test_cancel_reaches_the_work_and_is_answered_once(editor, host):
         number = editor.post(
             "workspace/executeCommand", {"command": "codeforge.search", "arguments": [sleeping]}
         )
-        await _until(lambda: ("search", sleeping) in host.calls)
+        await _until(lambda wanted=sleeping: ("search", wanted) in host.calls)
         begun = time.monotonic()
         editor.notify("$/cancelRequest", {"id": number})
         assert (await editor.answer(number))["error"]["code"] == -32800

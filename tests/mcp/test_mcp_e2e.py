@@ -23,7 +23,8 @@ from tests.mcp.wire import ERAS, NEW, OLD, Wire, text
 BIN = Path(sys.executable).parent
 FILES = {
     "shop/cart.py": "class Cart:\n    def total(self, prices):\n        return sum(prices) - 1\n",
-    "shop/tax.py": "from shop.cart import Cart\n\n\ndef with_tax(cart: Cart, price):\n    return 2 * cart.total([price])",
+    "shop/tax.py": "from shop.cart import Cart\n\n\n"
+    "def with_tax(cart: Cart, prices):\n    return cart.total(prices) * 1.2\n",
     "README.md": "# Shop\n\nCarts and their tax.\n",
     "win.txt": "one\r\ntwo\r\n",
 }

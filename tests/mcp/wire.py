@@ -72,9 +72,9 @@ class Wire:
         assert "result" in answer, answer
         return answer["result"]
 
-    async def tool(self, name: str, timeout: float = 20, **arguments: Any) -> Json:
+    async def tool(self, tool: str, /, timeout: float = 20, **arguments: Any) -> Json:
         """The result of a tool call, error results included."""
-        return await self.request("tools/call", {"name": name, "arguments": arguments}, timeout)
+        return await self.request("tools/call", {"name": tool, "arguments": arguments}, timeout)
 
     async def until(self, what: Any, timeout: float = 20) -> None:
         """Wait until something is true of what has come."""

@@ -1,0 +1,154 @@
+"""Ranking of hits, filters, lookups, and the repo map: its budget, its order, and networkx as the oracle of ranks."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import networkx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from codeforge_ls.index.graph import FileGraph, page_rank
+from codeforge_ls.index.lexical import Delta, Segment, write_segment
+from codeforge_ls.index.repomap import Entry, estimate_tokens, pack
+from codeforge_ls.index.snapshot import Snapshot
+from codeforge_ls.index.tokens import split_word, tokens
+from tests.index.conftest import MakeIndex, make_repository
+
+SHOP = {
+    "shop/http_client.py": "class HttpClient:\n    def send_request(self, url):\n        return open_socket(url)\n",
+    "shop/retry.py": "from shop.http_client import HttpClient\n\ndef retry_request(client: HttpClient, url):\n"
+    "    # try again after a failed request\n    return client.send_request(url)\n",
+    "shop/pool.py": "from shop.http_client import HttpClient\n\ndef make_pool():\n    return [HttpClient()]\n",
+    "tests/test_http_client.py": "from shop.http_client import HttpClient\n\ndef test_client():\n"
+    "    HttpClient().send_request('x')  # HttpClient request client http\n",
+    "docs/guide.md": "# Guide\n\nThe HttpClient sends a request; HttpClient retries.\n",
+    "web/httpClient.ts": "export function parseUserName(raw: string) { return raw.trim() }\n",
+}
+
+
+async def test_definitions_and_names_win_over_noise(tmp_path: Path, make_index: MakeIndex) -> None:
+    index = await make_index(make_repository(tmp_path / "repo", SHOP))
+    symbol = (await index.search("HttpClient")).hits
+    assert (symbol[0].path, symbol[0].symbol, symbol[0].kind) == ("shop/http_client.py", "HttpClient", "class")
+    order = [hit.path for hit in (await index.search("http client request", group_by="file")).hits]
+    assert order[0] == "shop/http_client.py"
+    assert len(order) == len(set(order))
+    assert order.index("tests/test_http_client.py") > order.index("shop/http_client.py")
+    assert (await index.search("user name parse")).hits[0].path == "web/httpClient.ts"
+    assert (await index.search("send_request")).hits[0].symbol in {"send_request", "HttpClient"}
+    only = await index.search("client", path_glob="*.ts")
+    assert {hit.path for hit in only.hits} == {"web/httpClient.ts"}
+    inside = await index.search("request", path_glob="shop/**", limit=1)
+    assert len(inside.hits) == 1
+    assert inside.hits[0].path.startswith("shop/")
+    assert (await index.search("zzzunknownword")).hits == ()
+    assert all(hit.score > 0 and hit.text for hit in symbol)
+    assert inside.legs == ("bm25",)
+    assert (inside.index.percent, inside.index.stale_files) == (100, 0)
+
+
+async def test_lookups(tmp_path: Path, make_index: MakeIndex) -> None:
+    index = await make_index(make_repository(tmp_path / "repo", SHOP))
+    answer = await index.symbol_info("HttpClient.send_request", relation="callers")
+    assert {one.name for one in answer.definitions} == {"retry_request", "test_client"}
+    assert {use.path for use in answer.references} == {"shop/retry.py", "tests/test_http_client.py"}
+    at = await index.symbol_info(path="shop/pool.py", line=4, column=15, relation="references")
+    assert at.definitions[0].path == "shop/http_client.py"
+    assert {use.kind for use in at.references} == {"import", "type", "call"}
+    for query in ("Http", "httpcl", "Client", "hcli"):
+        found = (await index.symbols(query, prefix=True)).definitions
+        assert found[0].name == "HttpClient", query
+    assert [one.name for one in (await index.symbols("HTTPCLIENT")).definitions] == ["HttpClient"]
+
+
+async def test_the_map_of_a_workspace(tmp_path: Path, make_index: MakeIndex) -> None:
+    root = make_repository(tmp_path / "repo", SHOP)
+    index = await make_index(root)
+    whole = await index.repo_map(1024)
+    assert whole.text.startswith("shop/http_client.py:\n  class HttpClient:\n    def send_request(self, url):\n")
+    assert whole.text.index("shop/pool.py") < whole.text.index("tests/test_http_client.py")
+    assert whole.cut == 0
+    assert whole.text == (await index.repo_map(1024)).text
+    focused = await index.repo_map(24, focus=["web/httpClient.ts"], query="parse user name")
+    assert "parseUserName" in focused.text
+    for budget in (1, 2, 3, 7, 20, 50):
+        part = await index.repo_map(budget)
+        assert 0 < part.tokens <= budget
+        assert part.tokens == estimate_tokens(part.text)
+
+    snapshot = Snapshot(tmp_path / "state")
+    assert snapshot.refresh()
+    graph = FileGraph.read(snapshot.db, snapshot.present)
+    oracle = networkx.pagerank(graph.to_networkx(), tol=1e-12, max_iter=500)
+    ours = page_rank(graph.matrix(), tolerance=1e-12, rounds=500)
+    assert dict(zip(graph.paths, ours, strict=True)) == pytest.approx(oracle, abs=1e-9)
+    snapshot.close()
+
+
+ENTRIES = st.lists(
+    st.builds(
+        Entry,
+        path=st.text("ab/é😀", min_size=1, max_size=30),
+        line=st.integers(1, 50),
+        depth=st.integers(0, 4),
+        text=st.text("abc (é😀", min_size=1, max_size=160),
+        rank=st.floats(0, 1),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ENTRIES, st.integers(1, 400))
+def test_the_map_never_exceeds_its_budget(entries: list[Entry], budget: int) -> None:
+    packed = pack(entries, budget)
+    assert estimate_tokens(packed.text) <= budget
+    assert packed.symbols + packed.cut == len(entries)
+    assert bool(packed.text) == bool(entries)
+    assert packed == pack(entries, budget)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_page_rank_is_that_of_networkx(seed: int) -> None:
+    chance = random.Random(seed)
+    size = 40
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(range(size))
+    for _ in range(chance.choice([0, 30, 200])):
+        graph.add_edge(chance.randrange(size), chance.randrange(size), weight=chance.random() + 0.01)
+    matrix = csr_array(networkx.to_scipy_sparse_array(graph, nodelist=range(size), format="csr", dtype=float))
+    personal = np.array([chance.random() for _ in range(size)]) if seed % 2 else None
+    wanted = networkx.pagerank(
+        graph,
+        tol=1e-13,
+        max_iter=1000,
+        personalization=None if personal is None else dict(enumerate(personal.tolist())),
+    )
+    ours = page_rank(matrix, personal, tolerance=1e-13, rounds=1000)
+    assert ours.sum() == pytest.approx(1)
+    assert ours == pytest.approx(np.array([wanted[at] for at in range(size)]), abs=1e-10)
+
+
+def test_words_and_the_delta_score_like_the_base(tmp_path: Path) -> None:
+    assert split_word("getHTTPResponse2") == ("gethttpresponse2", "get", "http", "response", "2")
+    assert tokens("snake_case_name x") == ["snake_case_name", "snake", "case", "name", "x"]
+    assert tokens("größe " + "a" * 200) == ["größe", "gr", "e"] or tokens("größe")[0] == "größe"
+    import zlib
+
+    def packed(*lines: str) -> bytes:
+        return zlib.compress("\n".join(lines).encode())
+
+    rows = [(f"f{at}.py", at, [(1, 5, "", "")], packed(f"alpha word{at} common")) for at in range(50)]
+    write_segment(tmp_path / "segment", rows)
+    base = Segment(tmp_path / "segment")
+    delta = Delta()
+    delta.put("f7.py", 7, [(1, 5, "", "")], packed("alpha word7 common"))
+    (found,) = delta.scores(["word7", "common"], base)
+    assert found[0] == pytest.approx(float(base.scores(["word7", "common"])[7]), rel=1e-4)
+    assert float(base.scores(["absent"]).max()) == 0
+    assert delta.scores(["absent"], base) == []
