@@ -33,6 +33,7 @@ NEUTRAL_CONFIG: Mapping[str, str] = {
     "core.quotePath": "false",
     "core.attributesFile": os.devnull,
     "credential.helper": "",
+    "diff.autoRefreshIndex": "false",  # `git diff` would rewrite the index, whatever GIT_OPTIONAL_LOCKS says
     "diff.ignoreSubmodules": "dirty",
     "gc.auto": "0",
     "log.showSignature": "false",

@@ -22,10 +22,11 @@ from codeforge_ls.actions.rewind import Rewinder
 from codeforge_ls.actions.tool import ToolContext, ToolKind
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, state_dir
+from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, WatchMode, state_dir
 from codeforge_ls.index import Index
 from codeforge_ls.index.files import list_files
 from codeforge_ls.index.limits import Limits
+from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.llm.retry import RetryPolicy
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
@@ -69,6 +70,7 @@ class Workspace:
     runs: Runs
     plans: Plans
     opened_at: float
+    watcher: Watcher | None = None
     pending: PendingActions = field(default_factory=PendingActions)
     health_parts: dict[str, Callable[[], JsonValue]] = field(default_factory=dict)
     on_index_status: list[Callable[[IndexStatus], None]] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Workspace:
             runs=runs,
             plans=Plans(store, runs),
             opened_at=time.time(),
+            watcher=_watcher(root, index, config.current),
             on_index_status=listeners,
         )
         await workspace._start()
@@ -178,6 +181,8 @@ class Workspace:
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
         await self.index.start()
+        if self.watcher:
+            await self.watcher.start()
         self._background = [
             asyncio.create_task(self._watch_files(), name="watch-config"),
         ]
@@ -204,6 +209,8 @@ class Workspace:
         """Shut down in order: stop intake and suspend runs, drain, stop the workers, close the files."""
         for task in self._background:
             task.cancel()
+        if self.watcher:
+            await self.watcher.stop()
         await self.runs.suspend_all(reason)
         await self.plans.close()
         with contextlib.suppress(Exception):
@@ -242,6 +249,11 @@ def _yaml_files(folder: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
     return []
+
+
+def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
+    """Our own watch, unless the setting leaves it to editors: terminals and agents have none."""
+    return Watcher(root, index.files_changed) if settings.lsp.watch is not WatchMode.CLIENT else None
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:

@@ -59,9 +59,9 @@ class Rewinder:
 
         restored = await self.checkpoints.restore(checkpoint, stream, only=only, write=through_editor)
         for path in dict.fromkeys([*then, *(only or ())]):
-            if path not in restored.changed and not await self._put(
-                path, then.get(path), await self._was(checkpoint, path)
-            ):
+            if path in restored.changed:
+                continue
+            if not await self._put(path, then.get(path), await self._was(checkpoint, path)):
                 refused.append(path)
         conflicts = tuple(dict.fromkeys([*restored.conflicts, *refused]))
         return restored.model_copy(update={"conflicts": conflicts})

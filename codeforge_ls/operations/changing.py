@@ -14,7 +14,6 @@ from codeforge_ls.model.errors import Conflict, InvalidInput, NotFound
 from codeforge_ls.model.events import Event, EventType
 from codeforge_ls.operations.operation import Call, Operation, through_gate
 
-
 ALL = 1_000_000  # checkpoints of one run
 
 

@@ -74,6 +74,7 @@ def matches_any_folded(patterns: Iterable[str], path: str) -> bool:
     return any(matches(pattern, path) or matches(pattern.casefold(), folded) for pattern in patterns)
 
 
+@lru_cache(maxsize=1024)
 def fold(path: str) -> str:
     """The path without what file systems may ignore: case, ignorable characters, trailing dots and blanks, streams."""
     if path.isascii():

@@ -35,7 +35,7 @@ async def test_reads_of_a_hostile_repository(tmp_path: Path, monkeypatch: pytest
         config.write(f'[filter "a=b"]\n clean = {script}\n required = true\n[diff]\n external = {script}\n')
     shutil.copy(script, ws / ".git/hooks/post-index-change")
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(script))
-    (ws / "src/m4.py").touch()
+    os.utime(ws / "src/m4.py", (1_000_000_000, 1_000_000_000))  # looks changed to the index, is not
     before = dot_git(ws / ".git")
     reader = git.Git(ws)
     assert len(await reader.head()) == 40
