@@ -38,6 +38,7 @@ from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
 from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.syntax import warm
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
 from codeforge_ls.runs.service import Runs
@@ -185,6 +186,7 @@ class Workspace:
             await self.watcher.start()
         self._background = [
             asyncio.create_task(self._watch_files(), name="watch-config"),
+            asyncio.create_task(warm(), name="warm-policy"),
         ]
 
     def busy(self) -> bool:

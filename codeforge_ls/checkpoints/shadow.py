@@ -50,7 +50,7 @@ DEAD_FILES = (
     "objects/tmp_*",
     "fast_import_crash_*",
     "refs/**/*.lock",
-    "packed-refs.lock",
+    "*.lock",
     "packed-refs.new",
     "codeforge/*.lock",
     "codeforge/*.new",
@@ -74,21 +74,36 @@ class Shadow:
         self._held: tuple[int, ...] = ()
 
     def ensure(self) -> None:
-        """Create the repository when it is not there; repeating it repairs a half-made one."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.own.mkdir(mode=0o700, exist_ok=True)
+        """Create the repository when it is not there."""
+        if not self._ready():
+            with self.locked():
+                pass
+
+    def _ready(self) -> bool:
+        attributes = self.folder / "info" / "attributes"  # written last, so it vouches for the rest
+        whole = (self.folder / "HEAD").is_file() and (self.folder / "objects").is_dir()
+        return whole and attributes.is_file() and attributes.read_text() == ATTRIBUTES
+
+    def _create(self) -> None:
         self.folder.chmod(0o700)
-        if not (self.folder / "HEAD").is_file() or not (self.folder / "objects").is_dir():
-            git.call(self.folder, "init", "--quiet", "--bare", "--object-format=sha1", "--template=", ".")
+        git.call(
+            self.folder,
+            "init",
+            "--quiet",
+            "--bare",
+            "--object-format=sha1",
+            "--template=",
+            ".",
+            inherit=self._held,
+        )
         (self.folder / "info").mkdir(exist_ok=True)
-        attributes = self.folder / "info" / "attributes"
-        if not attributes.is_file() or attributes.read_text() != ATTRIBUTES:
-            attributes.write_text(ATTRIBUTES)
+        (self.folder / "info" / "attributes").write_text(ATTRIBUTES)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the repository against every other process. What a dead holder left behind is swept first."""
-        self.ensure()
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.own.mkdir(mode=0o700, exist_ok=True)
         busy = self.own / "busy"
         with (self.own / "lock").open("w") as handle:
             self._wait_for(handle.fileno())
@@ -98,6 +113,8 @@ class Shadow:
                 self.sweep()
             busy.touch()
             try:
+                if not self._ready():
+                    self._create()
                 yield
             except BaseException:
                 self.sweep()

@@ -177,7 +177,6 @@ class Host:
                 await asyncio.to_thread(importlib.import_module, module)
             except Exception:
                 log.exception("sessions of kind %s cannot be served", role)
-        gc.collect()
         gc.freeze()  # what is loaded now stays: later collections need not walk through it
         await asyncio.sleep(0)  # so that this very slice does not count
         self._watchdog.mark_ready()

@@ -55,7 +55,7 @@ class Changes:
 
 def relative_path(root: Path, path: str) -> str | None:
     """The path below ``root`` with ``/``; None when it is outside. Raises ``InvalidInput`` for what is no path."""
-    if not isinstance(path, str) or "\0" in path or _lone_surrogate(path):
+    if not isinstance(path, str) or "\0" in path or lone_surrogate(path):
         raise InvalidInput(f"Not a usable path: {path!r:.200}", data={"field": "path"})
     full = os.path.normpath(os.path.join(root, path))  # noqa: PTH118 - lexical, nothing is followed
     if full == str(root):
@@ -63,5 +63,6 @@ def relative_path(root: Path, path: str) -> str | None:
     return os.path.relpath(full, root) if full.startswith(f"{str(root).rstrip('/')}/") else None
 
 
-def _lone_surrogate(text: str) -> bool:
+def lone_surrogate(text: str) -> bool:
+    """Whether a text cannot be written as UTF-8: JSON can carry such, SQLite and files cannot."""
     return any("\ud800" <= character <= "\udfff" for character in text)

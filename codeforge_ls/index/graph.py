@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from codeforge_ls.index.imports import ImportResolver
+from codeforge_ls.index.tokens import split_word
 
 if TYPE_CHECKING:
     import networkx
@@ -24,6 +25,7 @@ DAMPING, ROUNDS, TOLERANCE = 0.85, 100, 1e-6
 MANY_DEFINERS = 20  # a name defined in more files than this says nothing about who is meant
 LONG_NAME, LONG_FACTOR, PRIVATE_FACTOR = 8, 10.0, 0.1
 IMPORT_WEIGHT = 3.0
+WORD_FACTOR = 10.0
 RANKED_KINDS = (
     "function",
     "method",
@@ -136,11 +138,10 @@ class FileGraph:
         return page_rank(self.matrix(), restart)
 
     def rank_definitions(self, ranks: Floats, words: Sequence[str] = ()) -> dict[tuple[str, str], float]:
-        """How much rank flows into each ``(path, name)``; names among ``words`` draw ten times as much."""
+        """How much rank flows into each ``(path, name)``; names with one of ``words`` in them draw ten times as much."""
         if not len(self.sources):
             return {}
-        wanted = {word.lower() for word in words}
-        factor = np.array([10.0 if name and name.lower() in wanted else 1.0 for name in self.names])
+        factor = np.array([word_factor(name, words) for name in self.names])
         weights = self.weights * factor[self.edge_names]
         out = np.bincount(self.sources, weights, minlength=len(self.paths))
         flow = ranks[self.sources] * weights / out[self.sources]
@@ -171,6 +172,11 @@ def name_factor(name: str) -> float:
     return (LONG_FACTOR if len(name) >= LONG_NAME else 1.0) * (
         PRIVATE_FACTOR if name.startswith("_") else 1.0
     )
+
+
+def word_factor(name: str, words: Sequence[str]) -> float:
+    """Names that share a word with the task are wanted more."""
+    return WORD_FACTOR if words and not set(words).isdisjoint(split_word(name)) else 1.0
 
 
 def _definers(db: sqlite3.Connection, nodes: Mapping[int, list[int]]) -> dict[str, list[int]]:

@@ -39,6 +39,7 @@ class _Job:
     number: int
     task: dict[str, Any] = field(compare=False)
     done: asyncio.Future[Parsed | Refusal] = field(compare=False)
+    deaths: int = field(default=0, compare=False)
 
 
 class ParserPool:
@@ -95,11 +96,17 @@ class ParserPool:
                 await process.wait()
 
     def _blame(self, held: deque[_Job], end: Exception) -> None:
-        """The oldest task was at work when the parser ended; the others are innocent and wait again."""
+        """The oldest task was at work when the parser ended; the others are innocent and wait again.
+
+        Somebody else may have killed the parser, so one death without a passed deadline is forgiven.
+        """
         self.killed += 1
         guilty = held.popleft()
+        guilty.deaths += 1
         log.warning("parser ended over %s: %r", guilty.task["path"], end)
-        if not guilty.done.done():
+        if guilty.deaths == 1 and not isinstance(end, TimeoutError):
+            self._queue.put_nowait(guilty)
+        elif not guilty.done.done():
             reason = "parsing took too long" if isinstance(end, TimeoutError) else "the parser crashed on it"
             guilty.done.set_exception(ParseHung(reason))
         while held:

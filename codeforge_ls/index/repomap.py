@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codeforge_ls.index.graph import RANKED_KINDS, FileGraph, Floats, name_factor
+from codeforge_ls.index.graph import RANKED_KINDS, FileGraph, Floats, word_factor
 from codeforge_ls.index.ranking import NOISE, PROSE
 
 CHARACTERS = 4  # a token is four characters, rounded up (features, CTX-1)
 LINE = 160  # a signature line is cut here
-FEW = 1e-9  # rank of a definition nobody uses: after all others, in a stable order
+OWN = 0.1  # share of a file's own rank that its definitions divide among them, used by others or not
 SIDE_WEIGHT = 0.1  # tests, examples and docs
 MISSES = 40  # so many definitions in a row that do not fit end the packing
 
@@ -63,8 +63,10 @@ def map_entries(
     entries: list[Entry] = []
     for path, content in present.items():
         side = SIDE_WEIGHT if NOISE.search(path) or PROSE.search(path) else 1.0
-        for name, line, scope, signature in by_content.get(content, ()):
-            rank = flow.get((path, name), 0.0) + FEW * name_factor(name) * file_rank.get(path, 0.0)
+        definitions = by_content.get(content, ())
+        own = OWN * file_rank.get(path, 0.0) / max(1, len(definitions))
+        for name, line, scope, signature in definitions:
+            rank = flow.get((path, name), 0.0) + own * word_factor(name, words)
             depth = scope.count(".") + 1 if scope else 0
             entries.append(Entry(path, line, depth, (signature or name)[:LINE], rank * side))
     entries.sort(key=lambda one: (-one.rank, one.path, one.line))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Literal
 
-from codeforge_ls.index.changes import Changes, relative_path
+from codeforge_ls.index.changes import Changes, lone_surrogate, relative_path
 from codeforge_ls.index.limits import IndexSettings, Limits
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, Unavailable
@@ -372,6 +372,8 @@ def _list(raw: JsonObject, key: str) -> list[JsonValue]:
 def _text(field: str, value: object, most: int) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{field} must be text.", data={"field": field})
+    if lone_surrogate(value):
+        raise InvalidInput(f"{field} has half of a surrogate pair, which is no text.", data={"field": field})
     if len(value) > most:
         raise InvalidInput(f"{field} is longer than {most} characters.", data={"field": field})
     return value

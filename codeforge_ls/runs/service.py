@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
+from codeforge_ls.logs import task_id
 from codeforge_ls.model.actions import Actor
 from codeforge_ls.model.base import Frozen, new_id
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Unavailable
@@ -151,6 +152,7 @@ class Runs:
     async def _drive(self, run: Run, actor: Actor) -> None:
         """Work, and end in exactly one way, whatever happens."""
         status, reason, output = RunStatus.FAILED, "internal error; see `codeforge logs errors`", ""
+        task_id.set(run.id)
         try:
             async with self._slots:
                 await self._store.append(

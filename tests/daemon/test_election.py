@@ -105,6 +105,20 @@ def test_a_stale_socket_file_is_replaced_and_foreign_folders_are_refused(place: 
         assert b"belongs to user 65534" in place.shim("mcp").communicate(timeout=15)[1]
 
 
+def test_without_a_usable_runtime_folder_the_temporary_one_serves(place: Place) -> None:
+    script = "import sys; from codeforge_ls import rendezvous as r; print(r.socket_path(sys.argv[1]))"
+    temporary = place.base / "t"
+    temporary.mkdir()
+    long = place.base / ("long" * 20)
+    long.mkdir()
+    for runtime in ("", "relative", str(place.base / "none"), str(long)):
+        env = place.env | {"XDG_RUNTIME_DIR": runtime, "TMPDIR": str(temporary)}
+        said = subprocess.check_output([sys.executable, "-c", script, "/x"], env=env, text=True, timeout=15)
+        folder = temporary / f"codeforge-{os.getuid()}"
+        assert Path(said.strip()).parent == folder
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def _greets(path: Path) -> bool:
     try:
         return bool(Line(path).hello()["ok"])

@@ -1,5 +1,7 @@
 """A small source for each language, what it must be seen to define, use and import. Lines are 1-based."""
 
+# ruff: noqa: E501 - the sources read best with their line breaks as written
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -58,7 +60,7 @@ SAMPLES = [
         "rust/lib.rs",
         "use std::io::Read;\nmod net;\npub struct Point { x: Meters }\npub enum Shape { Dot }\npub trait Area { fn area(&self) -> f64; }\n"
         "impl Area for Point {\n    fn area(&self) -> f64 { square(self.x) }\n}\nconst MAX: u8 = 1;\nmacro_rules! twice { () => {} }\n"
-        "fn main() { println!(\"x\"); Point::make().scale(); }\n",
+        'fn main() { println!("x"); Point::make().scale(); }\n',
         "net module 2, Point struct 3, Point.x field 3, Shape enum 4, Area interface 5, Area.area method 5,"
         " Point.area method 7, MAX constant 9, twice macro 10, main function 11",
         "Meters type 3, Area type 6, square call 7, println call 11, make call 11, scale call 11",
@@ -141,7 +143,7 @@ SAMPLES = [
     ),
     Sample(
         "bash/deploy.sh",
-        "#!/bin/bash\nsource ./lib.sh\nTARGET=prod\nfunction deploy() {\n  upload_files \"$1\"\n}\ndeploy now\n",
+        '#!/bin/bash\nsource ./lib.sh\nTARGET=prod\nfunction deploy() {\n  upload_files "$1"\n}\ndeploy now\n',
         "TARGET constant 3, deploy function 4",
         "upload_files call 5, deploy call 7",
     ),
@@ -149,8 +151,7 @@ SAMPLES = [
         "elixir/shop.ex",
         "defmodule Shop.Cart do\n  alias Shop.Item\n  def add(cart, item) do\n    Store.put(cart, item)\n  end\n  def add(cart) do\n    refresh(cart)\n  end\n"
         "  defp hidden(x), do: x\n  defmacro twice(x) do\n    x\n  end\nend\n",
-        "Shop.Cart module 1, Shop.Cart.add function 3, Shop.Cart.hidden function 9,"
-        " Shop.Cart.twice macro 10",
+        "Shop.Cart module 1, Shop.Cart.add function 3, Shop.Cart.hidden function 9, Shop.Cart.twice macro 10",
         "put call 4, Store type 4, refresh call 7",
     ),
     Sample(

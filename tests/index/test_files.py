@@ -64,7 +64,11 @@ async def check(root: Path, make_index: MakeIndex) -> dict[str, str]:
     assert {path: skipped.get(path) for path in reasons} == reasons
     assert index.status().skipped >= len(reasons)
     hits = (await index.search("kept pass secret vendored generated def", limit=100, group_by="file")).hits
-    assert {"good.py", "latin.py"} <= {hit.path for hit in hits} <= WANTED | {"unreadable.py", "excluded/private.py"}
+    assert (
+        {"good.py", "latin.py"}
+        <= {hit.path for hit in hits}
+        <= WANTED | {"unreadable.py", "excluded/private.py"}
+    )
     for hidden in ("outside_secret", "ignored_by_git", "vendored", "too_deep", "generated"):
         assert not (await index.symbols(hidden)).definitions
     return skipped
@@ -75,7 +79,9 @@ async def test_in_a_git_repository(tmp_path: Path, make_index: MakeIndex) -> Non
     hostile_tree(root)
     (root / ".git/info/exclude").write_text("excluded/\n")
     other = make_repository(root / "another", {"inner.py": "def inner(): pass\n"})
-    subprocess.run(["git", "-C", str(root), "config", "core.fsmonitor", f"touch {root}/hooked; false"], check=True)
+    subprocess.run(
+        ["git", "-C", str(root), "config", "core.fsmonitor", f"touch {root}/hooked; false"], check=True
+    )
     skipped = await check(root, make_index)
     assert skipped["another"] == "another repository"
     assert other.exists()

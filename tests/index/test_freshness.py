@@ -97,16 +97,22 @@ async def test_branch_switch_costs_no_parse_the_second_time(tmp_path: Path, make
     before = await parses(index)
     git("checkout", "-q", "other")
     await index.build()
-    assert (await index.symbol_info("other_helper_3", relation="references")).references[0].path == "pkg/mod3.py"
+    assert (await index.symbol_info("other_helper_3", relation="references")).references[
+        0
+    ].path == "pkg/mod3.py"
     assert await parses(index) == before
 
 
-async def test_unsaved_text_counts_until_the_document_is_closed(tmp_path: Path, make_index: MakeIndex) -> None:
+async def test_unsaved_text_counts_until_the_document_is_closed(
+    tmp_path: Path, make_index: MakeIndex
+) -> None:
     root = make_repository(tmp_path / "repo", FILES | {".gitignore": "hidden.py\n"})
     index = await make_index(root)
     for at in range(20):
         await index.document_changed("pkg/mod5.py", f"def typing_{at}():\n    pass\n")
-    assert {hit.path for hit in (await index.search("typing_19")).hits if "typing_19" in hit.text} == {"pkg/mod5.py"}
+    assert {hit.path for hit in (await index.search("typing_19")).hits if "typing_19" in hit.text} == {
+        "pkg/mod5.py"
+    }
     assert [one.name for one in (await index.symbols(path="pkg/mod5.py")).definitions] == ["typing_19"]
     assert not (await index.symbols("function_5")).definitions
 
@@ -226,7 +232,9 @@ async def test_the_watcher_feeds_the_index(tmp_path: Path, make_index: MakeIndex
             await asyncio.sleep(0.1)
         return False
 
-    write_tree(root, {"pkg/watched.py": "def seen_by_watcher(): pass\n", "ignored/y.py": "def not_seen(): pass\n"})
+    write_tree(
+        root, {"pkg/watched.py": "def seen_by_watcher(): pass\n", "ignored/y.py": "def not_seen(): pass\n"}
+    )
     assert await until("seen_by_watcher", {"pkg/watched.py"})
     write_tree(root, {"new/deep/folder.py": "def in_new_folder(): pass\n"})
     assert await until("in_new_folder", {"new/deep/folder.py"})

@@ -31,7 +31,9 @@ async def test_every_language_gives_its_definitions_and_uses(tmp_path: Path, mak
             name, kind, line = wanted.split()
             found = (await index.symbol_info(name, relation="references", limit=1000)).references
             if not any((use.path, use.kind, use.line) == (sample.path, kind, int(line)) for use in found):
-                wrong.append(f"{sample.path}: uses {wanted}; has {[u for u in found if u.path == sample.path]}")
+                wrong.append(
+                    f"{sample.path}: uses {wanted}; has {[u for u in found if u.path == sample.path]}"
+                )
     assert not wrong, "\n".join(wrong)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from codeforge_ls.index import Index
 from codeforge_ls.index.grammars import TEST_LANGUAGES
-from codeforge_ls.model.errors import CodeForgeError, InvalidInput, NotFound
+from codeforge_ls.model.errors import InvalidInput, NotFound
 from codeforge_ls.model.index import IndexState
 from tests.index.conftest import MakeIndex, make_repository, write_tree
 
@@ -23,9 +24,9 @@ FILES = {f"pkg/mod{at}.py": f"def function_{at}(value):\n    return helper_{at}(
 async def test_a_parse_that_never_ends_is_quarantined(
     tmp_path: Path, make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The cobol grammar really never returns on text like this (facts/repomap.md); no file of ours uses it.
+    # The cobol grammar really never returns on a quote that is not closed; the product does not use it.
     monkeypatch.setenv(TEST_LANGUAGES, ".cob=cobol")
-    hanging = "def looks_like_python(x):\n    return treasure_word\n" * 20
+    hanging = "x = '''\n\"abc treasure_word\n" * 3
     root = make_repository(tmp_path / "repo", FILES | {"bad.cob": hanging})
     index = await make_index(root, parse_timeout_seconds=0.5)
     assert index.status().state is IndexState.READY
@@ -56,7 +57,9 @@ async def test_a_parse_that_never_ends_is_quarantined(
 
 def children(pid: int) -> list[int]:
     """The child processes of a process."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     return [int(one) for one in listed.stdout.split()]
 
 
@@ -152,13 +155,11 @@ async def test_bad_input_is_refused_and_hurts_nothing(tmp_path: Path, make_index
     index = await make_index(root)
     await _refused(index)
     for query in ("\ud800", "😀", "(((", "%_!", "'; DROP TABLE file; --", "\0", "a" * 10_000, "* " * 1000):
-        try:
+        with contextlib.suppress(InvalidInput):
             assert isinstance((await index.search(query, path_glob="[z-a")).hits, tuple)
             assert isinstance((await index.symbols(query[:400], prefix=True)).definitions, tuple)
             assert isinstance((await index.symbol_info(query[:400], relation="callers")).references, tuple)
             assert (await index.repo_map(64, focus=["/", "..", "a/b"], query=query)).tokens <= 64
-        except CodeForgeError as error:
-            assert isinstance(error, InvalidInput), error
     await index.document_changed("pkg/mod2.py", "x" * (2 << 20))
     await index.settled()
     assert any(one.path == "pkg/mod2.py" and "size" in one.reason for one in await index.skipped())

@@ -34,7 +34,11 @@ SHOP = {
 async def test_definitions_and_names_win_over_noise(tmp_path: Path, make_index: MakeIndex) -> None:
     index = await make_index(make_repository(tmp_path / "repo", SHOP))
     symbol = (await index.search("HttpClient")).hits
-    assert (symbol[0].path, symbol[0].symbol, symbol[0].kind) == ("shop/http_client.py", "HttpClient", "class")
+    assert (symbol[0].path, symbol[0].symbol, symbol[0].kind) == (
+        "shop/http_client.py",
+        "HttpClient",
+        "class",
+    )
     order = [hit.path for hit in (await index.search("http client request", group_by="file")).hits]
     assert order[0] == "shop/http_client.py"
     assert len(order) == len(set(order))
@@ -70,7 +74,9 @@ async def test_the_map_of_a_workspace(tmp_path: Path, make_index: MakeIndex) -> 
     root = make_repository(tmp_path / "repo", SHOP)
     index = await make_index(root)
     whole = await index.repo_map(1024)
-    assert whole.text.startswith("shop/http_client.py:\n  class HttpClient:\n    def send_request(self, url):\n")
+    assert whole.text.startswith(
+        "shop/http_client.py:\n  class HttpClient:\n    def send_request(self, url):\n"
+    )
     assert whole.text.index("shop/pool.py") < whole.text.index("tests/test_http_client.py")
     assert whole.cut == 0
     assert whole.text == (await index.repo_map(1024)).text
