@@ -18,7 +18,7 @@ from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.judge import may_read
 from codeforge_ls.actions.pending import PendingActions
-from codeforge_ls.actions.rewind import Rewinder
+from codeforge_ls.actions.rewind import Rewinder, finished_restore
 from codeforge_ls.actions.tool import ToolContext, ToolKind
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.checkpoints import Checkpoints
@@ -30,6 +30,7 @@ from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.llm.retry import RetryPolicy
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
+from codeforge_ls.model.errors import CodeForgeError
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
 from codeforge_ls.model.llm import Message, ModelRequest
@@ -48,6 +49,8 @@ from codeforge_ls.store import Store
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
+TIDY_AFTER, TIDY_EVERY = 60.0, 3600.0  # seconds after opening, and between two times
+CHECKPOINT_QUOTA = 1 << 30  # bytes
 
 
 @dataclass
@@ -181,12 +184,15 @@ class Workspace:
         await self.store.append(
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
+        if restored := await self.checkpoints.recover():
+            await self.store.append(*finished_restore(restored))
         await self.index.start()
         if self.watcher:
             await self.watcher.start()
         self._background = [
             asyncio.create_task(self._watch_files(), name="watch-config"),
             asyncio.create_task(warm(), name="warm-policy"),
+            asyncio.create_task(self._tidy(), name="tidy-checkpoints"),
         ]
 
     def busy(self) -> bool:
@@ -235,6 +241,14 @@ class Workspace:
                 known = now
                 with contextlib.suppress(Exception):
                     await self.reload_settings()
+
+    async def _tidy(self) -> None:
+        """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest."""
+        while True:
+            await asyncio.sleep(TIDY_AFTER)
+            with contextlib.suppress(CodeForgeError):
+                await self.checkpoints.cleanup(self.settings.events.retention_days, CHECKPOINT_QUOTA)
+            await asyncio.sleep(TIDY_EVERY)
 
     def _stamps(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from codeforge_ls.model.actions import FileChange
+from codeforge_ls.model.actions import FileChange, Outcome
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.checkpoints import CheckpointKind
-from codeforge_ls.model.errors import error_from_json
+from codeforge_ls.model.errors import CodeForgeError, error_from_json
 from codeforge_ls.model.runs import Run
 from mcp_server.shown import LIST_CHARS, Shown, cut, head, omitted, within
 
@@ -29,10 +29,11 @@ class EditFacts(Frozen):
 def show_edits(raw: JsonObject) -> Shown:
     """The outcome first. Edits that could not even be tried are an error."""
     error = raw.get("error")
+    reason = error_from_json(error) if isinstance(error, dict) else CodeForgeError(str(raw.get("message")))
+    if raw.get("status") == Outcome.FAILED:
+        raise reason
     if isinstance(error, dict):
-        if raw.get("status") == "failed":
-            raise error_from_json(error)
-        raw = {**raw, "message": error_from_json(error).text}
+        raw = {**raw, "message": reason.text}
     changes = raw.get("files")
     every = [FileChange.model_validate(one) for one in changes] if isinstance(changes, list) else []
     facts = EditFacts(

@@ -12,7 +12,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
-from codeforge_ls.model.errors import CodeForgeError, InvalidInput
+from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
 from mcp_server import changing, looking
 from mcp_server.calls import MAX_TEXT, ToolCallContext, connection_of, error_result, unexpected
 from mcp_server.schemas import (
@@ -279,6 +279,8 @@ class OperationTool(Tool):
             raise _wrong(self.name, self.offer.arguments, error) from error
         connection = connection_of(context)
         answer = await connection.call(self.offer.operation, self.offer.translate(arguments), context)
+        if "status" not in answer and isinstance(refused := answer.get("error"), dict):
+            raise error_from_json(refused)  # the gate's refusal of a tool that only looks
         return self.offer.show(answer)
 
 

@@ -15,7 +15,7 @@ from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.checkpoints import Checkpoint, Restored
 from codeforge_ls.model.errors import CodeForgeError, LimitReached, NotFound
-from codeforge_ls.model.events import EventType
+from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.store import Store
 
 PAGE = 500
@@ -96,6 +96,17 @@ class Rewinder:
                     )
             after = events[-1].seq
         return {}
+
+
+def finished_restore(restored: Restored) -> tuple[EventDraft, EventDraft]:
+    """The events of a restore that a dead daemon began and this one finished."""
+    stream = restored.safety.stream
+    safety: JsonObject = {"checkpoint": restored.safety.model_dump(mode="json"), "documents": {}}
+    done: JsonObject = {"restored": restored.model_dump(mode="json"), "finished_after_crash": True}
+    return (
+        EventDraft(stream=stream, type=EventType.CHECKPOINT_CREATED, payload=safety),
+        EventDraft(stream=stream, type=EventType.CHECKPOINT_RESTORED, payload=done),
+    )
 
 
 def _names(payload: JsonObject, checkpoint_id: str) -> bool:

@@ -45,7 +45,7 @@ class Output:
     def paint(self, text: object, *codes: str, lines: bool = False) -> str:
         """Safe text, coloured on a terminal."""
         shown = safe(text, lines=lines)
-        return f"\033[{';'.join(codes)}m{shown}\033[0m" if self.color and shown else shown
+        return f"\033[{';'.join(codes)}m{shown}\033[0m" if self.color and codes and shown else shown
 
     def line(self, *parts: str) -> None:
         """One line of parts that went through ``paint`` or ``safe``; nothing when JSON is wanted."""

@@ -138,7 +138,7 @@ class FileGraph:
         return page_rank(self.matrix(), restart)
 
     def rank_definitions(self, ranks: Floats, words: Sequence[str] = ()) -> dict[tuple[str, str], float]:
-        """How much rank flows into each ``(path, name)``; names with one of ``words`` in them draw ten times as much."""
+        """How much rank flows into each ``(path, name)``; names that have one of ``words`` draw more."""
         if not len(self.sources):
             return {}
         factor = np.array([word_factor(name, words) for name in self.names])

@@ -14,7 +14,7 @@ from codeforge_ls.index.files import Listing
 from codeforge_ls.index.grammars import PLAIN, content_version, language_of
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParseHung, ParserPool
-from codeforge_ls.index.reading import Refusal, Source, content_digest, read_source
+from codeforge_ls.index.reading import Refusal, Source, check_text, content_digest, read_source
 
 BATCH_FILES, BATCH_SECONDS = 200, 0.25  # a transaction while building holds at most so much
 HUNG = "quarantined"
@@ -163,7 +163,8 @@ class Intake:
 
     def _digest(self, path: str, text: str | None) -> str:
         if text is not None:
-            return content_digest(text.encode("utf-8", "replace"))
+            checked = check_text(text.encode("utf-8", "replace"), self._limits)
+            return content_digest(checked) if isinstance(checked, bytes) else ""
         source = read_source(self._root, path, self._limits)
         return source.digest if isinstance(source, Source) else ""
 

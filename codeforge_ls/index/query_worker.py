@@ -27,7 +27,7 @@ from codeforge_ls.model.errors import InvalidInput, Unavailable
 from codeforge_ls.workers import Emit, Handler, serve
 
 MIN_POOL, POOL_FACTOR = 50, 5  # chunks that enter the ranking: five for each hit wanted
-MAX_TEXT = 4_000  # characters of a hit's text
+MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
 FOCUS_WEIGHT, LEXICAL_WEIGHT = 1.0, 0.3
 

@@ -3,7 +3,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- What was read out of one content, whatever files have it: touching, renaming and switching branches cost no parse.
 CREATE TABLE content (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: readers and segments remember ids
     digest TEXT NOT NULL,
     language TEXT NOT NULL,
     version TEXT NOT NULL,

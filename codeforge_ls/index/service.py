@@ -33,7 +33,9 @@ Relation = Literal["definition", "references", "callers"]
 
 # A question waits this long for changes on their way, if they are few: it should know the last key stroke.
 SETTLE_SECONDS, SETTLE_CHANGES = 0.25, 20
-MAX_QUERY, MAX_LIMIT, MAX_BUDGET, MAX_NAME = 10_000, 1_000, 200_000, 500
+MAX_QUERY, MAX_NAME = 10_000, 500
+# Answers pass through the event loop: these keep each under a few milliseconds of decoding.
+MAX_LIMIT, MAX_SYMBOLS, MAX_BUDGET = 200, 5_000, 100_000
 RETRY_SECONDS = 0.2
 
 
@@ -199,7 +201,7 @@ class Index:
         params: JsonObject = {
             "name": _text("name", name, MAX_NAME) if name else None,
             "path": inside,
-            "limit": _within("limit", limit, 1, 20_000),
+            "limit": _within("limit", limit, 1, MAX_SYMBOLS),
             "prefix": prefix,
         }
         return self._symbol_answer(await self._ask("symbols", params))
@@ -232,7 +234,7 @@ class Index:
             "line": _within("line", line or 1, 1, 10_000_000),
             "column": _within("column", column or 0, 0, 10_000_000),
             "relation": relation,
-            "limit": _within("limit", limit, 1, 20_000),
+            "limit": _within("limit", limit, 1, MAX_SYMBOLS),
         }
         return self._symbol_answer(await self._ask("symbol_info", params))
 
@@ -242,6 +244,7 @@ class Index:
         """An open document has this unsaved text; it counts instead of the file until ``document_closed``."""
         inside = relative_path(self._root, path)
         if inside:
+            text = text[: self._limits.max_file_bytes + 1]  # one too long is refused anyway, and so still is
             self._open[inside] = text
             self._waiting.write(inside, text)
             self._note_changes()
@@ -304,7 +307,6 @@ class Index:
             log.warning("index worker: %s", error.text)
             if self._writer.state is WorkerState.GAVE_UP:
                 self._take_status({**self._status.model_dump(), "state": "error", "message": error.text})
-                await asyncio.sleep(3600)  # it stays down until the daemon is restarted; questions still work
         return True
 
     async def _warm_reader(self) -> None:

@@ -47,6 +47,7 @@ class IndexWorker:
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._segment_at = 0.0
+        self._rebuild_waiting = False
         self._reset_overlays()
 
     def _reset_overlays(self) -> None:
@@ -147,7 +148,12 @@ class IndexWorker:
         await asyncio.gather(*(lane() for _ in range(SIDE_BY_SIDE)))
 
     async def _rebuild(self) -> None:
-        await self.build({}, lambda _event: None)
+        """List the workspace again; one such wish in waiting stands for all."""
+        if not self._rebuild_waiting:
+            self._rebuild_waiting = True
+            async with self._building:
+                self._rebuild_waiting = False
+            await self.build({}, lambda _event: None)
 
     def _needs_listing(self, paths: set[str]) -> bool:
         """Whether these changes are better answered by listing the workspace: many, ignore rules, or folders."""

@@ -17,7 +17,10 @@ OWN_OPTIONS = frozenset({"symbols", "approvals", "deltas"})
 @dataclass(frozen=True)
 class Client:
     """The client of one session. ``options`` are ours, from ``initializationOptions.codeforge`` or, where a
-    client sends a flat object, the whole of it; ``settings`` is the rest, in the form of the settings file."""
+    client sends a flat object, the whole of it; ``settings`` is the rest, in the form of the settings file.
+
+    ``edits_versions``: takes ``documentChanges``, which Neovim says only by its resource operations: those have no
+    other form."""
 
     name: str
     version: str
@@ -54,7 +57,8 @@ class Client:
             encoding=Encoding(ServerCapabilitiesBuilder.choose_position_encoding(params.capabilities)),
             options={**(own if isinstance(own, dict) else {}), **options},
             settings=settings,
-            edits_versions=can("workspace.apply_edit") and can(f"{edit}.document_changes"),
+            edits_versions=can("workspace.apply_edit")
+            and (can(f"{edit}.document_changes") or can(f"{edit}.resource_operations")),
             annotates_edits=get_capability(params.capabilities, f"{edit}.change_annotation_support")
             is not None,
             shows_progress=can("window.work_done_progress"),

@@ -21,7 +21,7 @@ class SkippedPath(Frozen):
     """A path that is in no checkpoint and is never touched by a restore."""
 
     path: str
-    reason: str = Field(description="size, unreadable or special")
+    reason: str = Field(description="size, unreadable, special or outside")
     size: int = 0
 
 

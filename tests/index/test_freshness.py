@@ -21,7 +21,7 @@ FILES = {f"pkg/mod{at}.py": f"def function_{at}(value):\n    return helper_{at}(
 async def names(index: Index, query: str) -> set[str]:
     """The files found in which one of the words really occurs: parts of identifiers find others too."""
     await index.settled()
-    hits = (await index.search(query, limit=500)).hits
+    hits = (await index.search(query, limit=200)).hits
     return {hit.path for hit in hits if any(re.search(rf"\b{word}\b", hit.text) for word in query.split())}
 
 

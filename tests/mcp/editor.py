@@ -42,9 +42,9 @@ class Editor:
 
     async def request(self, method: str, params: Json, timeout: float = 40) -> Json:
         number = next(self._ids)
-        self._answers[number] = asyncio.get_running_loop().create_future()
+        came = self._answers[number] = asyncio.get_running_loop().create_future()
         self._send({"id": number, "method": method, "params": params})
-        answer = await asyncio.wait_for(self._answers.pop(number), timeout)
+        answer = await asyncio.wait_for(came, timeout)
         assert "error" not in answer, answer
         return answer["result"]
 

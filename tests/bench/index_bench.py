@@ -1,0 +1,147 @@
+"""Figures of the index on real code: ``python tests/bench/index_bench.py [FOLDER ...]``. Prints, asserts nothing.
+
+Without arguments it copies the installed networkx and litellm packages into temporary git repositories.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from codeforge_ls.index import Index
+from codeforge_ls.index.limits import Limits
+
+QUERIES = [
+    "shortest path", "read configuration from environment", "retry with backoff", "parse arguments", "HttpClient",
+    "draw graph", "token count", "cache", "weighted edges", "stream response", "add_node", "exception handling",
+]  # fmt: skip
+
+
+def package(name: str) -> Path:
+    """Where an installed package lies."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"{name} is not installed")
+    return Path(spec.origin).parent
+
+
+def tree_of(pid: int) -> list[int]:
+    """A process and its children."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [pid, *(int(one) for one in listed.stdout.split())]
+
+
+def cpu_and_memory(pids: list[int]) -> tuple[float, float]:
+    """CPU seconds and resident MB of these processes and their children."""
+    cpu = memory = 0.0
+    for pid in (one for top in pids for one in tree_of(top)):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        except OSError:
+            continue
+        cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        memory += pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return cpu, memory
+
+
+async def longest_stall(stop: asyncio.Event) -> float:
+    """The longest time, in ms, that this loop did not run while the index was built."""
+    worst = 0.0
+    while not stop.is_set():
+        before = time.perf_counter()
+        await asyncio.sleep(0.005)
+        worst = max(worst, (time.perf_counter() - before) * 1000 - 5)
+    return worst
+
+
+async def timed(label: str, calls: int, call: object) -> None:
+    """Print p50 and p95 of a call, in ms."""
+    taken = []
+    for at in range(calls):
+        started = time.perf_counter()
+        await call(at)  # type: ignore[operator]
+        taken.append((time.perf_counter() - started) * 1000)
+    taken.sort()
+    print(
+        f"  {label:34} p50 {statistics.median(taken):7.1f} ms   p95 {taken[int(len(taken) * 0.95) - 1]:7.1f} ms"
+    )
+
+
+async def measure(source: Path) -> None:
+    """Build, ask, change and restart on a copy of ``source``."""
+    with tempfile.TemporaryDirectory(prefix="index-bench-") as folder:
+        root, state = Path(folder) / "repo", Path(folder) / "state"
+        shutil.copytree(source, root, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".git"))
+        subprocess.run(["git", "init", "-q", str(root)], check=True)
+        index = Index(root, state, Limits())
+        stop = asyncio.Event()
+        stall = asyncio.create_task(longest_stall(stop))
+        started = time.perf_counter()
+        await index.start()
+        answer = await index.search(QUERIES[0])
+        print(f"{source.name}: first answer after {time.perf_counter() - started:.2f} s by {answer.legs}")
+        status = await index.build()
+        wall = time.perf_counter() - started
+        stop.set()
+        cpu, memory = cpu_and_memory([index.worker_pids()["index"]])
+        print(
+            f"  cold: {status.files} files, {status.chunks} chunks, {status.symbols} symbols, {status.skipped} skipped;"
+            f" {wall:.2f} s wall, {cpu:.2f} CPU s, {status.files / cpu:.0f} files a CPU s, {status.files / wall:.0f} files/s"
+        )
+        print(f"  longest stall of the asking loop   {await stall:.1f} ms")
+        await timed("search", 60, lambda at: index.search(QUERIES[at % len(QUERIES)]))
+        await timed(
+            "search, by file, with glob", 30, lambda at: index.search(QUERIES[at % 12], 10, "*.py", "file")
+        )
+        await timed("symbol prefix", 30, lambda at: index.symbols("get_"[: 1 + at % 4], prefix=True))
+        await timed("repo map, 1024 tokens", 10, lambda at: index.repo_map(1024, query=QUERIES[at % 12]))
+
+        async def save(at: int) -> None:
+            (root / "bench_new.py").write_text(f"def bench_word_{at}():\n    return {at}\n")
+            await index.files_changed(["bench_new.py"])
+            assert (await index.search(f"bench_word_{at}")).hits[0].path == "bench_new.py"
+
+        async def type_text(at: int) -> None:
+            await index.document_changed("bench_new.py", f"def typed_word_{at}():\n    return {at}\n")
+            assert (await index.search(f"typed_word_{at}")).hits[0].path == "bench_new.py"
+
+        await timed("saved file -> visible in search", 20, save)
+        await timed("key stroke -> visible in search", 20, type_text)
+        _, memory = cpu_and_memory([index.worker_pids()["index"]])
+        _, reader = cpu_and_memory([index.worker_pids()["query"]])
+        disk = sum(file.stat().st_size for file in state.rglob("*") if file.is_file()) / 1e6
+        print(
+            f"  memory: index worker and parsers {memory:.0f} MB, query worker {reader:.0f} MB; disk {disk:.0f} MB"
+        )
+        await index.stop()
+        again = Index(root, state, Limits())
+        started = time.perf_counter()
+        await again.start()
+        await again.search(QUERIES[0])
+        first = time.perf_counter() - started
+        await again.build()
+        print(f"  warm start: first answer {first:.2f} s, verified {time.perf_counter() - started:.2f} s")
+        await again.stop()
+
+
+def main() -> None:
+    """Measure each folder in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="*", type=Path)
+    for folder in parser.parse_args().folders or [package("networkx"), package("litellm")]:
+        asyncio.run(measure(folder))
+
+
+if __name__ == "__main__":
+    main()
