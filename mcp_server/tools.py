@@ -281,6 +281,8 @@ class OperationTool(Tool):
         answer = await connection.call(self.offer.operation, self.offer.translate(arguments), context)
         if "status" not in answer and isinstance(refused := answer.get("error"), dict):
             raise error_from_json(refused)  # the gate's refusal of a tool that only looks
+        if not answer:
+            raise CodeForgeError("The call failed.", hint="The daemon's log says why: `codeforge logs`.")
         return self.offer.show(answer)
 
 

@@ -109,7 +109,7 @@ def _keep(paths: tuple[str, ...], old: LoadedSettings, new: LoadedSettings) -> L
             ConfigProblem(
                 file=new.sources[path],
                 field=path,
-                message="takes effect after `codeforge stop` and a new start",
+                message="takes effect after `codeforge daemon restart`",
                 severity=Severity.WARNING,
             )
         )

@@ -27,6 +27,13 @@ SESSIONS = {
     "mcp": "mcp_server.session",
     "cli": "codeforge_ls.daemon.control",
 }
+WORKSPACE_CODE = (
+    "codeforge_ls.config",
+    "codeforge_ls.logs",
+    "codeforge_ls.workspace",
+    "codeforge_ls.operations",
+    "watchfiles",  # the index imports it when it starts to watch, on the loop
+)
 
 log = logging.getLogger(__name__)
 
@@ -145,12 +152,7 @@ class Host:
         return opening.cancelled() or opening.exception() is not None
 
     async def _open(self) -> Workspace:
-        for name in (
-            "codeforge_ls.config",
-            "codeforge_ls.logs",
-            "codeforge_ls.workspace",
-            "codeforge_ls.operations",
-        ):
+        for name in WORKSPACE_CODE:
             await asyncio.to_thread(importlib.import_module, name)
         from codeforge_ls.config import ConfigStore, state_dir
         from codeforge_ls.logs import start_logging
@@ -164,6 +166,7 @@ class Host:
         for problem in config.loaded.problems:
             log.warning("settings: %s", problem.text)
         workspace = await Workspace.open(self.root, config)
+        await asyncio.to_thread(workspace.policies.names)  # reads and checks the profiles, once
         workspace.health_parts["daemon"] = self.report
         self._importing = asyncio.create_task(self._get_ready(), name="get-ready")
         return workspace

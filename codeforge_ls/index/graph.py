@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ DAMPING, ROUNDS, TOLERANCE = 0.85, 100, 1e-6
 MANY_DEFINERS = 20  # a name defined in more files than this says nothing about who is meant
 LONG_NAME, LONG_FACTOR, PRIVATE_FACTOR = 8, 10.0, 0.1
 IMPORT_WEIGHT = 3.0
-WORD_FACTOR = 10.0
+WORD_FACTOR = 10.0  # names that share a word with the task are wanted more
 RANKED_KINDS = (
     "function",
     "method",
@@ -137,22 +138,37 @@ class FileGraph:
             restart += 0.1 * max(restart.sum(), 1e-9) / max(1, len(self.paths))
         return page_rank(self.matrix(), restart)
 
-    def rank_definitions(self, ranks: Floats, words: Sequence[str] = ()) -> dict[tuple[str, str], float]:
-        """How much rank flows into each ``(path, name)``; names that have one of ``words`` draw more."""
+    def flow(self, ranks: Floats, words: Sequence[str] = ()) -> tuple[npt.NDArray[np.int64], Floats]:
+        """How much rank flows into each defined name; names that have one of ``words`` draw more.
+
+        Returns ascending keys, ``file * len(names) + name``, and the rank of each.
+        """
         if not len(self.sources):
-            return {}
-        factor = np.array([word_factor(name, words) for name in self.names])
+            return np.zeros(0, np.int64), np.zeros(0)
+        factor = np.ones(len(self.names))
+        factor[self.named_with(words)] = WORD_FACTOR
         weights = self.weights * factor[self.edge_names]
         out = np.bincount(self.sources, weights, minlength=len(self.paths))
         flow = ranks[self.sources] * weights / out[self.sources]
-        keys = self.targets * len(self.names) + self.edge_names
-        unique, inverse = np.unique(keys, return_inverse=True)
-        sums = np.bincount(inverse, flow)
-        size = len(self.names)
-        pairs = zip(unique.tolist(), sums.tolist(), strict=True)
-        return {
-            (self.paths[key // size], self.names[key % size]): value for key, value in pairs if key % size
-        }
+        unique, inverse = np.unique(self._keys, return_inverse=True)
+        return unique, np.bincount(inverse, flow).astype(np.float64)
+
+    @cached_property
+    def _keys(self) -> npt.NDArray[np.int64]:
+        return self.targets * len(self.names) + self.edge_names
+
+    @cached_property
+    def name_ids(self) -> dict[str, int]:
+        """The position of each name in ``names``."""
+        return {name: at for at, name in enumerate(self.names)}
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[int]]:
+        return positions_by_word(self.names)
+
+    def named_with(self, words: Sequence[str]) -> list[int]:
+        """The positions of the names that have one of these words in them."""
+        return [at for word in words for at in self._by_word.get(word, ())]
 
     def to_networkx(self) -> networkx.DiGraph[str]:
         """The same graph for networkx: the reference in tests, and for export. Weights of parallel edges add up."""
@@ -174,9 +190,13 @@ def name_factor(name: str) -> float:
     )
 
 
-def word_factor(name: str, words: Sequence[str]) -> float:
-    """Names that share a word with the task are wanted more."""
-    return WORD_FACTOR if words and not set(words).isdisjoint(split_word(name)) else 1.0
+def positions_by_word(names: Iterable[str]) -> dict[str, list[int]]:
+    """For each word, the positions of the names that have it as a part or are it."""
+    positions: dict[str, list[int]] = defaultdict(list)
+    for at, name in enumerate(names):
+        for word in set(split_word(name)):
+            positions[word].append(at)
+    return positions
 
 
 def _definers(db: sqlite3.Connection, nodes: Mapping[int, list[int]]) -> dict[str, list[int]]:

@@ -18,7 +18,7 @@ from codeforge_ls.index.graph import FileGraph
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.ranking import fuse, is_symbol, path_weight, rank
-from codeforge_ls.index.repomap import estimate_tokens, map_entries, pack
+from codeforge_ls.index.repomap import MapTable, estimate_tokens, pack
 from codeforge_ls.index.scan import Scanner
 from codeforge_ls.index.snapshot import Snapshot, resident_bytes
 from codeforge_ls.index.tokens import query_tokens
@@ -38,8 +38,8 @@ class QueryWorker:
     def __init__(self, root: Path, state: Path, limits: Limits) -> None:
         self._snapshot = Snapshot(state)
         self._scanner = Scanner(root, limits)
-        self._graph: FileGraph | None = None
-        self._graph_generation = -1
+        self._map: tuple[FileGraph, MapTable] | None = None
+        self._map_generation = -1
 
     # -- search
 
@@ -172,13 +172,14 @@ class QueryWorker:
         budget, query = int(str(params["budget_tokens"])), str(params.get("query") or "")
         if not self._refresh():
             return {"text": "", "tokens": 0, "files": 0, "symbols": 0, "cut": 0, **self._condition()}
-        if self._graph is None or self._graph_generation != self._snapshot.generation:
-            self._graph = FileGraph.read(self._snapshot.db, self._snapshot.present)
-            self._graph_generation = self._snapshot.generation
+        if self._map is None or self._map_generation != self._snapshot.generation:
+            graph = FileGraph.read(self._snapshot.db, self._snapshot.present)
+            self._map = graph, MapTable(self._snapshot.db, self._snapshot.present, graph)
+            self._map_generation = self._snapshot.generation
+        graph, table = self._map
         words = query_tokens(query, keep_stop_words=False) if query.strip() else []
-        ranks = self._graph.rank_files(self._personal(params.get("focus"), words))
-        entries = map_entries(self._snapshot.db, self._snapshot.present, self._graph, ranks, words)
-        packed = pack(entries, budget)
+        ranks = graph.rank_files(self._personal(params.get("focus"), words))
+        packed = pack(table.entries(ranks, words), len(table), budget)
         return {
             "text": packed.text,
             "tokens": estimate_tokens(packed.text),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from codeforge_ls.index.graph import RANKED_KINDS, FileGraph, Floats, word_factor
+import numpy as np
+
+from codeforge_ls.index.graph import RANKED_KINDS, WORD_FACTOR, FileGraph, Floats, positions_by_word
 from codeforge_ls.index.ranking import NOISE, PROSE
 
 CHARACTERS = 4  # a token is four characters, rounded up (features, CTX-1)
@@ -42,39 +44,71 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS)
 
 
-def map_entries(
-    db: sqlite3.Connection,
-    present: Mapping[str, int],
-    graph: FileGraph,
-    ranks: Floats,
-    words: Sequence[str],
-) -> list[Entry]:
-    """All definitions of the workspace with their ranks, best first; equal ones by path and line."""
-    flow = graph.rank_definitions(ranks, words)
-    file_rank = dict(zip(graph.paths, ranks.tolist(), strict=True))
-    by_content: dict[int, list[tuple[str, int, str, str]]] = {}
+class MapTable:
+    """All definitions of a workspace in arrays, so that a map for other words or files costs milliseconds."""
+
+    def __init__(self, db: sqlite3.Connection, present: Mapping[str, int], graph: FileGraph) -> None:
+        self._graph = graph
+        self._shown: list[tuple[int, str]] = []  # depth and text
+        names: list[str] = []
+        files: list[int] = []
+        lines: list[int] = []
+        shares: list[float] = []
+        sides = [SIDE_WEIGHT if NOISE.search(path) or PROSE.search(path) else 1.0 for path in graph.paths]
+        rows = _definitions(db)
+        for file, path in enumerate(graph.paths):
+            definitions = rows.get(present[path], ())
+            for name, line, scope, signature in definitions:
+                self._shown.append((scope.count(".") + 1 if scope else 0, (signature or name)[:LINE]))
+                names.append(name)
+                files.append(file)
+                lines.append(line)
+                shares.append(sides[file] / len(definitions))
+        self._sides = np.array(sides)
+        self._files, self._lines = np.array(files, np.int64), np.array(lines, np.int64)
+        self._shares = np.array(shares)
+        ids = np.array([graph.name_ids.get(name, -1) for name in names], np.int64)
+        self._keys = np.where(ids >= 0, self._files * len(graph.names) + ids, -1)
+        self._by_word = positions_by_word(names)
+
+    def __len__(self) -> int:
+        return len(self._shown)
+
+    def entries(self, ranks: Floats, words: Sequence[str]) -> Iterator[Entry]:
+        """The definitions, best first; equal ones by path and line."""
+        if not self._shown:
+            return
+        own = OWN * ranks[self._files] * self._shares
+        own[[at for word in words for at in self._by_word.get(word, ())]] *= WORD_FACTOR
+        value = own + self._inflow(ranks, words) * self._sides[self._files]
+        for at in np.lexsort((self._lines, self._files, -value)):
+            depth, text = self._shown[at]
+            path = self._graph.paths[self._files[at]]
+            yield Entry(path, int(self._lines[at]), depth, text, float(value[at]))
+
+    def _inflow(self, ranks: Floats, words: Sequence[str]) -> Floats:
+        keys, sums = self._graph.flow(ranks, words)
+        if not len(keys):
+            return np.zeros(len(self._shown))
+        at = np.minimum(np.searchsorted(keys, self._keys), len(keys) - 1)
+        return np.where(keys[at] == self._keys, sums[at], 0.0)
+
+
+def _definitions(db: sqlite3.Connection) -> dict[int, list[tuple[str, int, str, str]]]:
+    """``(name, line, scope, signature)`` of what may go on a map, by content."""
     marks = ",".join("?" * len(RANKED_KINDS))
     sql = (
         f"SELECT content, name, name_line, scope, signature FROM symbol WHERE kind IN ({marks})"  # noqa: S608 - marks only
         " AND length(scope) - length(replace(scope, '.', '')) < 3"
     )
-    for content, *row in db.execute(sql, RANKED_KINDS):
-        by_content.setdefault(content, []).append((row[0], row[1], row[2], row[3]))
-    entries: list[Entry] = []
-    for path, content in present.items():
-        side = SIDE_WEIGHT if NOISE.search(path) or PROSE.search(path) else 1.0
-        definitions = by_content.get(content, ())
-        own = OWN * file_rank.get(path, 0.0) / max(1, len(definitions))
-        for name, line, scope, signature in definitions:
-            rank = flow.get((path, name), 0.0) + own * word_factor(name, words)
-            depth = scope.count(".") + 1 if scope else 0
-            entries.append(Entry(path, line, depth, (signature or name)[:LINE], rank * side))
-    entries.sort(key=lambda one: (-one.rank, one.path, one.line))
-    return entries
+    found: dict[int, list[tuple[str, int, str, str]]] = {}
+    for content, name, line, scope, signature in db.execute(sql, RANKED_KINDS):
+        found.setdefault(content, []).append((name, line, scope, signature))
+    return found
 
 
-def pack(entries: Sequence[Entry], budget_tokens: int) -> Packed:
-    """Take entries by rank while they fit; files are shown by the rank of what is taken of them.
+def pack(entries: Iterable[Entry], total: int, budget_tokens: int) -> Packed:
+    """Take entries, ``total`` in all, in their order while they fit; files with the best of them come first.
 
     The text is at most ``budget_tokens`` long. If not even the first file's first entry fits, it is cut inside.
     """
@@ -82,7 +116,9 @@ def pack(entries: Sequence[Entry], budget_tokens: int) -> Packed:
     taken: dict[str, list[Entry]] = {}
     seen: set[tuple[str, int]] = set()
     count = missed = 0
+    first: Entry | None = None
     for entry in entries:
+        first = first or entry
         if (entry.path, entry.line) in seen:
             continue
         cost = len(_line(entry)) + (0 if entry.path in taken else len(_head(entry.path)))
@@ -96,16 +132,15 @@ def pack(entries: Sequence[Entry], budget_tokens: int) -> Packed:
         seen.add((entry.path, entry.line))
         taken.setdefault(entry.path, []).append(entry)
         count += 1
-    if not taken and entries:
-        first = entries[0]
+    if not taken and first:
         text = (_head(first.path) + _line(first))[: budget_tokens * CHARACTERS]
-        return Packed(text, 1, 0, len(entries))
+        return Packed(text, 1, 0, total)
     order = sorted(taken, key=lambda path: (-sum(one.rank for one in taken[path]), path))
     parts: list[str] = []
     for path in order:
         parts.append(_head(path))
         parts.extend(_line(one) for one in sorted(taken[path], key=lambda one: one.line))
-    return Packed("".join(parts), len(taken), count, len(entries) - count)
+    return Packed("".join(parts), len(taken), count, total - count)
 
 
 def _head(path: str) -> str:

@@ -52,9 +52,14 @@ def split_word(word: str) -> tuple[str, ...]:
 def tokens(text: str) -> list[str]:
     """All tokens of a text in order, repeats included."""
     found: list[str] = []
+    known = _parts.get
     for word in WORD.findall(text):
-        if len(word) <= MAX_WORD:
-            found.extend(split_word(word))
+        parts = known(word)
+        if parts is None:
+            if len(word) > MAX_WORD:
+                continue
+            parts = split_word(word)
+        found += parts
     return found
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from codeforge_ls.index.database import IndexDatabase, chunk_rows, put_aside
+from codeforge_ls.index.database import IndexDatabase, put_aside
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
@@ -190,11 +190,20 @@ class IndexWorker:
         return None
 
     async def _write_segment(self) -> None:
-        generation, present = self._db.generation, self._db.present()
-        folder = self._state / "segments"
-        name = f"{generation:08x}-{time.time_ns():x}"
-        await asyncio.to_thread(_write, self._state / "index.db", folder, name, present)
-        self._db.switch_segment(name, generation)
+        folder, name = self._state / "segments", f"{self._db.generation:08x}-{time.time_ns():x}"
+        command = [sys.executable, "-P", "-m", "codeforge_ls.index.segment_writer"]
+        process = await asyncio.create_subprocess_exec(
+            *command, str(self._state / "index.db"), str(folder), name, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            printed, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if process.returncode != 0:
+            log.error("writing a base segment ended with code %s", process.returncode)
+            return  # the scan and the delta still answer; the next change or build tries again
+        self._db.switch_segment(name, int(printed))
         await asyncio.to_thread(_remove_others, folder, name)
 
     # -- status
@@ -263,20 +272,6 @@ def _end_if_damaged(error: BaseException) -> None:
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         log.critical("index.db is damaged: %s", error)
         os._exit(3)
-
-
-def _write(database: Path, folder: Path, name: str, present: list[tuple[str, int]]) -> None:
-    """Write a base segment beside its final place and rename it there, so that readers never see half of one."""
-    from codeforge_ls.index.lexical import write_segment
-
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}"
-    db = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
-    try:
-        write_segment(partial, chunk_rows(db, present))
-    finally:
-        db.close()
-    partial.rename(folder / name)
 
 
 def _remove_others(folder: Path, name: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lsprotocol import types
 from pygls.capabilities import ServerCapabilitiesBuilder, get_capability
 
-from codeforge_ls.lsp.documents import Encoding
+from codeforge_ls.lsp.documents import Encoding, sanitised
 from codeforge_ls.lsp.places import file_path
 from codeforge_ls.model.base import JsonObject, JsonValue
 
@@ -51,8 +51,8 @@ class Client:
         info = params.client_info
         edit = "workspace.workspace_edit"
         return cls(
-            name=(info.name if info else "")[:100] or "editor",
-            version=((info.version if info else None) or "")[:100],
+            name=sanitised(info.name if info else "")[:100] or "editor",
+            version=sanitised((info.version if info else None) or "")[:100],
             folders=_folders(params),
             encoding=Encoding(ServerCapabilitiesBuilder.choose_position_encoding(params.capabilities)),
             options={**(own if isinstance(own, dict) else {}), **options},

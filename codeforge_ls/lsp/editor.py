@@ -48,7 +48,9 @@ class Editor:
         self.client = client = Client.of(params)
         self._params = params
         self.actor = Actor(kind=ActorKind.EDITOR, name=client.name, session=session)
-        self.overlay = Overlay(Places(host.root, _same_folder(client, host)), client.encoding, self.warn)
+        self.overlay = Overlay(
+            Places(host.root, _spelling_of_root(client, str(host.root))), client.encoding, self.warn
+        )
         self.changes = ChangeFeed(self.overlay)
         self.bars = ProgressBars(self._protocol, client)
         self.status = StatusReport(self._protocol, client, self.bars)
@@ -252,6 +254,8 @@ class Editor:
 
     def let_go(self) -> None:
         """Detach at once: nobody is asked, told or edited through this session any more."""
+        for task in self._background:  # first: one of them may be about to attach
+            task.cancel()
         while self._detach:
             self._detach.pop()()
         self.status.close()
@@ -259,8 +263,6 @@ class Editor:
 
     async def end(self, seconds: float) -> None:
         """Stop what is under way in the background and record the end."""
-        for task in self._background:
-            task.cancel()
         if self._background:
             await asyncio.wait(set(self._background), timeout=seconds)
         if self._workspace is not None:
@@ -285,7 +287,11 @@ def _listen(workspace: Workspace, status: StatusReport) -> Callable[[], None]:
     return lambda: workspace.on_index_status.remove(status.on_index)
 
 
-def _same_folder(client: Client, host: WorkspaceHost) -> str | None:
-    """How the editor spells the root, if one of its folders is the root."""
-    root = str(host.root)
-    return next((folder for folder in client.folders if os.path.realpath(folder) == root), None)
+def _spelling_of_root(client: Client, root: str) -> str | None:
+    """How the editor spells the root: it may have come through a symlink, and may have opened a folder inside."""
+    for folder in client.folders:
+        real = os.path.realpath(folder)
+        inside = real.removeprefix(root)
+        if real.startswith(root) and inside[:1] in ("", "/") and folder.endswith(inside):
+            return folder.removesuffix(inside)
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 CHUNK = 256 << 10  # bytes
 TURN = 0.005  # seconds of messages in a row before others get a turn
 STALL_SECONDS = 30.0  # a message that has begun and does not go on: its length was wrong
+WATCH_SECONDS = 2.0  # between two looks at the client's process
 END_SECONDS = 0.3  # for each part of the end; all of it stays under a second
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Session:
         self._protocol = self._server.protocol
         self._protocol.out = self._out
         self._editor: Editor | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._server.feature(types.INITIALIZE)(self._initializer())
 
     async def serve(self, reader: asyncio.StreamReader) -> int:
@@ -85,6 +88,8 @@ class Session:
         finally:
             reading.cancel()
             broken.cancel()
+            if self._watching is not None:
+                self._watching.cancel()
             await self._end()
             writing.cancel()
             await asyncio.wait({writing, reading, broken}, timeout=END_SECONDS)
@@ -93,12 +98,25 @@ class Session:
         def initialize(params: types.InitializeParams) -> types.InitializeResult:
             self._protocol.client_capabilities = params.capabilities
             self._editor = Editor(self._server, self._host, self._id, params)
+            self._watching = asyncio.create_task(self._watch_client(params.process_id), name="lsp-client")
             self._protocol.server_capabilities = self._editor.capabilities()
             return types.InitializeResult(
                 capabilities=self._protocol.server_capabilities, server_info=self._protocol.server_info
             )
 
         return initialize
+
+    async def _watch_client(self, pid: int | None) -> None:
+        """Ends the session when the client's process is gone, although somebody else holds its pipe open.
+
+        A process that cannot be seen from the start lives in another container and is not watched.
+        """
+        if pid is None or pid <= 0 or not _lives(pid):
+            return
+        while _lives(pid):
+            await asyncio.sleep(WATCH_SECONDS)
+        log.info("the client's process %d is gone", pid)
+        self._out.broken.set()
 
     async def _read(self, reader: asyncio.StreamReader) -> int:
         frames = FrameReader()
@@ -144,3 +162,13 @@ class Session:
             await self._editor.end(END_SECONDS)
         await self._out.flush(END_SECONDS)
         self._out.close()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -20,6 +20,7 @@ MAX_COMMAND = 8192  # bytes
 MAX_PARTS = 20
 MAX_DEPTH = 4
 _MAX_SUSPECTS = 400
+_NO_SCRIPTS = frozenset({"git", "make", "gmake", "tar"})  # a commit message is no program
 _BAD_CHARACTER = re.compile(r"[^\n\t -~]")
 _FALLBACK_SPLIT = re.compile(r"[;&|\n(){}`<>$\"']+")
 
@@ -124,9 +125,12 @@ def _open_up(line: CommandLine, argv: tuple[str, ...], depth: int) -> None:
     inner = nested.look_inside(argv)
     if inner.opaque:
         line.doubted(Doubt.OPAQUE, inner.opaque)
+    elif inner.loose:
+        line.doubted(Doubt.LOOSE, inner.loose)
     if inner.mentions:
         line.mentions += inner.mentions[: max(0, _MAX_SUSPECTS - len(line.mentions))]
-    if nested.INTERPRETERS.match(nested.program(argv)):
+    name = nested.program(argv)
+    if nested.INTERPRETERS.match(name) and name not in _NO_SCRIPTS:
         line.scripts += [word for word in argv[1:] if "(" in word or " " in word]
     if (inner.commands or inner.code) and (depth >= MAX_DEPTH or len(line.commands) > _MAX_SUSPECTS):
         line.doubted(Doubt.UNREADABLE, "commands are nested too deeply")

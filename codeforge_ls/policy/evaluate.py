@@ -43,7 +43,6 @@ _CHAINS: dict[str, tuple[str, ...]] = {
 }
 _AS_READ = frozenset({"Search", "RepoMap"})
 _WRITING = frozenset({"Edit", "MultiEdit", "Write", "Delete", "Move"})
-_NEEDS_PATH = _WRITING | {"Read"}
 _MAX_REASON = 400
 _MAX_TARGETS = 100
 _NOWHERE = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr"})
@@ -127,6 +126,8 @@ def _take_apart(
 def _path_problem(
     call: ToolCall, place: Place, extra: tuple[str, ...], layers: Sequence[PolicyLayer]
 ) -> str | None:
+    if call.tool == "Restore":
+        return None  # it gives back what was there before and shows nothing
     writing = call.tool in _WRITING or call.tool not in _KNOWN_READS
     for reading in place.readings:
         why = protected(reading, writing=writing, extra=extra)
@@ -135,7 +136,7 @@ def _path_problem(
     return None
 
 
-_KNOWN_READS = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap", "Restore", "Bash"})
+_KNOWN_READS = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap", "Bash"})
 
 
 def _lifted(tool: str, path: str, place: Place, layers: Sequence[PolicyLayer]) -> bool:
@@ -208,7 +209,7 @@ def _judge_path(profile: PolicyProfile, tool: str, place: Place | None) -> Verdi
         verdict = fallback(profile)
     else:
         verdict = max(found, key=lambda one: one.decision.strictness)
-    if place is None and tool in _NEEDS_PATH and tool != "Read" and verdict.decision is Decision.ALLOW:
+    if place is None and tool in _WRITING and verdict.decision is Decision.ALLOW:
         return Verdict(Decision.ASK, verdict.index, verdict.rule, f"{tool} names no path")
     return verdict
 

@@ -93,7 +93,9 @@ _READERS = names("""cat ls head tail wc stat file grep egrep fgrep rg tree less 
 _SELF = frozenset({"codeforge", "codeforge-ls", "codeforge-mcp"})
 _SELF_MODULE = re.compile(r"(?:codeforge_ls|mcp_server)(?:\.|\Z)")
 _SELF_IMPORT = re.compile(r"\b(?:codeforge_ls|mcp_server)\b")
-_SELF_STATE = re.compile(r"(?:^|/)codeforge(?:-\d+)?(?:/[0-9a-f]{12}\b|/[^/]*\.sock|/?\Z)|state/codeforge")
+_SELF_STATE = re.compile(
+    r"(?:^|/)codeforge(?:-\d+)?/(?:[0-9a-f]{12}\b|[^/]*\.sock)|(?:^|/)codeforge-\d+(?:/|\Z)|state/codeforge(?:/|\Z)"
+)
 _PIECES = re.compile(r"[=:,@]")
 _TOKENS = re.compile(r"[^\s'\"()\[\]{};|&<>,=:@`$\\]+")
 _MAX_WORDS = 600

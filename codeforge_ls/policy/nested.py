@@ -52,13 +52,14 @@ class Inner:
     """What one command runs in turn.
 
     ``commands`` are known exactly; ``code`` is shell text; ``mentions`` may be run, which is enough to deny;
-    ``opaque`` says why nobody can tell.
+    ``opaque`` says why nobody can tell, ``loose`` why the programs are known and their arguments are not.
     """
 
     commands: list[tuple[str, ...]] = field(default_factory=list)
     code: list[str] = field(default_factory=list)
     mentions: list[tuple[str, ...]] = field(default_factory=list)
     opaque: str = ""
+    loose: str = ""
 
 
 def program(argv: tuple[str, ...]) -> str:
@@ -133,8 +134,14 @@ def _wrapper(name: str, argv: tuple[str, ...], inner: Inner) -> None:
     rest = argv[index + skip :]
     if rest:
         inner.commands = [rest]
-    if name in ("xargs", "sudo", "doas"):
-        inner.opaque = inner.opaque or f"{name} adds arguments or rights that are not on the line"
+    if name in ("sudo", "doas"):
+        inner.opaque = inner.opaque or f"{name} adds rights"
+    elif name == "xargs":
+        inner.loose = "xargs adds arguments that are not on the line"
+        runs = program(rest)
+        replaces = any(word.startswith(("-I", "-i", "--replace")) for word in argv[1:])
+        if replaces or runs in SHELLS or runs in _PRECISE or runs in _LOOSE or INTERPRETERS.match(runs):
+            inner.opaque = "xargs may turn its input into a program"
 
 
 def _find(argv: tuple[str, ...], inner: Inner) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from codeforge_ls.sandbox.command import CommandSpec
 from codeforge_ls.sandbox.environment import virtual_environments
 
+_TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")  # noqa: S108 - each becomes private to the sandbox
 _HOME_SECRETS = (
     ".ssh",
     ".gnupg",
@@ -132,15 +133,17 @@ def planted(workspace: Path) -> set[Path]:
     return {path for name in _PLANTABLE if os.path.lexists(path := workspace / ".git" / name)}
 
 
-def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], temporary: bool = True) -> list[str]:
+def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path: str) -> list[str]:
     """Everything of the command line up to the command itself. The protected folders exist (``MountPoints``)."""
     workspace, cwd = Path(os.path.realpath(spec.workspace)), os.path.realpath(spec.cwd)
     line = [bwrap, *_NAMESPACES]
     if not spec.network:
         line.append("--unshare-net")
     line += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    if temporary:
-        line += ["--tmpfs", "/tmp", "--tmpfs", "/var/tmp", "--tmpfs", "/dev/shm"]  # noqa: S108 - private to the sandbox
+    for folder in _TEMPORARY:
+        line += ["--tmpfs", folder]
+    for programs in _programs_in(search_path):
+        line += ["--ro-bind", programs, programs]
     for place in _hidden_places(spec, hidden):
         line += _mask(place)
     line += ["--bind", str(workspace), str(workspace)]
@@ -153,6 +156,14 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], temporary: 
     for place in spec.masked:
         line += _mask(place)
     return [*line, "--setenv", "XDG_CACHE_HOME", "/tmp/cache", "--chdir", cwd, "--"]  # noqa: S108 - as above
+
+
+def _programs_in(search_path: str) -> Iterator[str]:
+    """Virtual environments on PATH that lie in a folder which becomes private, and would be gone."""
+    for entry in map(Path, search_path.split(os.pathsep)):
+        home = entry.parent if (entry.parent / "pyvenv.cfg").is_file() else entry
+        if entry.is_dir() and str(home).startswith(_TEMPORARY):
+            yield str(home)
 
 
 def _pinned(workspace: Path, spec: CommandSpec) -> Iterator[Path]:

@@ -17,7 +17,7 @@ class CommandSpec:
     to a scrubbed environment; names that change which program runs are dropped. ``masked`` are files and folders that
     must not be readable, ``readonly`` such as must not change; both only where the backend can confine.
     ``path_dirs`` come first on PATH. 0 means no limit for ``memory_mb`` (address space of each process) and
-    ``pids_limit``.
+    ``pids_limit`` (which the kernel does not hold against root).
     """
 
     command: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -135,17 +136,18 @@ def environment(spec: CommandSpec, token: str, inherited: Mapping[str, str] | No
     return env
 
 
-def command_line(command: str) -> list[str]:
+def command_line(command: str, path: str) -> list[str]:
     """How to start it: a single plain command as its own argument vector, everything else through a bare bash.
 
-    What was checked is what runs: words that bash would read in any other way go to bash.
+    What was checked is what runs: words that bash would read in any other way go to bash. So does a program that is
+    not on ``path``, since bash has the better words and exit code for that.
     """
     if _SIMPLE.match(command):
         try:
             argv = shlex.split(command)
         except ValueError:
             argv = []
-        if argv and argv[0] not in _BUILTINS and "=" not in argv[0]:
+        if argv and argv[0] not in _BUILTINS and "=" not in argv[0] and shutil.which(argv[0], path=path):
             return argv
     return ["bash", "--noprofile", "--norc", "-c", command]
 

@@ -46,10 +46,15 @@ class ProcessGroups:
         Raises ``InvalidInput`` when the program or the folder does not exist, ``Unavailable`` when it cannot start.
         """
         begin = time.monotonic()
-        process = await _start(argv, cwd, env)
+        starting = asyncio.ensure_future(_start(argv, cwd, env))
+        try:
+            process, output = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await self._abandon(starting, token)
+            raise
         self._live.add(process.pid)
         transcript, timed_out = Transcript(), False
-        reader = asyncio.ensure_future(_read(process, transcript, on_output))
+        reader = asyncio.ensure_future(_read(output, transcript, on_output))
         try:
             try:
                 async with asyncio.timeout(timeout):
@@ -62,6 +67,16 @@ class ProcessGroups:
             await asyncio.shield(self._end(process, reader, token))
         code = process.returncode if process.returncode is not None else -signal.SIGKILL
         return CommandResult(code, transcript.text, transcript.truncated, timed_out, time.monotonic() - begin)
+
+    async def _abandon(
+        self, starting: asyncio.Future[tuple[asyncio.subprocess.Process, int]], token: str
+    ) -> None:
+        """Cancelled while it was being started: let it come to life, then end it, or nobody would know of it."""
+        process, output = await starting
+        os.close(output)
+        nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        await self._end(process, nothing, token)
 
     async def _end(
         self, process: asyncio.subprocess.Process, reader: asyncio.Future[None], token: str
@@ -79,36 +94,50 @@ class ProcessGroups:
         self._live.discard(process.pid)
 
 
-async def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _start(
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str]
+) -> tuple[asyncio.subprocess.Process, int]:
+    """The process and the reading end of its output.
+
+    The pipe is ours and not asyncio's, whose ``wait`` would wait for strays that hold the other end.
+    """
+    reading, writing = os.pipe()
     try:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *argv,
             cwd=cwd,
             env=dict(env),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=writing,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise InvalidInput(
-            f"There is no program {argv[0]!r}, or no folder {cwd}.", hint="Check the name."
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Unavailable(f"{argv[0]!r} cannot be started: {reason}.") from error
+    except BaseException as error:
+        os.close(reading)
+        if isinstance(error, FileNotFoundError):
+            raise InvalidInput(
+                f"There is no program {argv[0]!r}, or no folder {cwd}.", hint="Check it."
+            ) from error
+        if isinstance(error, OSError | ValueError):
+            raise Unavailable(f"{argv[0]!r} cannot be started: {error}.") from error
+        raise
+    finally:
+        os.close(writing)
+    return process, reading
 
 
-async def _read(
-    process: asyncio.subprocess.Process, transcript: Transcript, on_output: Callable[[str], None] | None
-) -> None:
-    stream = process.stdout
-    if stream is None:
-        return
+async def _read(descriptor: int, transcript: Transcript, on_output: Callable[[str], None] | None) -> None:
+    loop = asyncio.get_running_loop()
+    stream = asyncio.StreamReader(limit=CHUNK)
+    pipe = os.fdopen(descriptor, "rb", buffering=0)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while chunk := await stream.read(CHUNK):
-        _deliver(decoder.decode(chunk), transcript, on_output)
-    _deliver(decoder.decode(b"", final=True), transcript, on_output)
+    try:
+        while chunk := await stream.read(CHUNK):
+            _deliver(decoder.decode(chunk), transcript, on_output)
+        _deliver(decoder.decode(b"", final=True), transcript, on_output)
+    finally:
+        transport.close()
 
 
 def _deliver(text: str, transcript: Transcript, on_output: Callable[[str], None] | None) -> None:

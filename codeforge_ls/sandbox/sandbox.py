@@ -74,7 +74,7 @@ class Sandbox:
         token = secrets.token_hex(8)
         env = await asyncio.to_thread(environment, command, token)
         if self._bwrap is None:
-            argv = self._limited(command, command_line(command.command))
+            argv = self._limited(command, command_line(command.command, env["PATH"]))
             return await self._groups.run(
                 argv, cwd=command.cwd, env=env, timeout=command.timeout, on_output=on_output, token=token
             )
@@ -94,8 +94,9 @@ class Sandbox:
                 hint="Is the workspace writable?",
             ) from error
         try:
-            prefix = await asyncio.to_thread(bubblewrap.arguments, bwrap, command, bubblewrap.own_places())
-            argv = [*prefix, *self._limited(command, command_line(command.command))]
+            hidden = bubblewrap.own_places()
+            prefix = await asyncio.to_thread(bubblewrap.arguments, bwrap, command, hidden, env["PATH"])
+            argv = [*prefix, *self._limited(command, command_line(command.command, env["PATH"]))]
             return await self._groups.run(
                 argv, cwd=workspace, env=env, timeout=command.timeout, on_output=on_output
             )

@@ -97,7 +97,8 @@ async def measure(source: Path) -> None:
         cpu, memory = cpu_and_memory([index.worker_pids()["index"]])
         print(
             f"  cold: {status.files} files, {status.chunks} chunks, {status.symbols} symbols, {status.skipped} skipped;"
-            f" {wall:.2f} s wall, {cpu:.2f} CPU s, {status.files / cpu:.0f} files a CPU s, {status.files / wall:.0f} files/s"
+            f" {wall:.2f} s wall, {cpu:.2f} CPU s,"
+            f" {status.files / cpu:.0f} files a CPU s, {status.files / wall:.0f} files/s"
         )
         print(f"  longest stall of the asking loop   {await stall:.1f} ms")
         await timed("search", 60, lambda at: index.search(QUERIES[at % len(QUERIES)]))

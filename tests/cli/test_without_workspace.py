@@ -117,7 +117,7 @@ def test_daemon_verbs(place: Place) -> None:
     other = as_json(codeforge(place, "daemon", "restart", "--json"))
     assert other["pid"] != started["pid"]
     assert as_json(codeforge(place, "daemon", "stop", "--json")) == {"stopped": True}
-    assert not place.processes()
+    place.wait(lambda: not place.processes(), 5)
 
 
 def test_db_goes_up_and_down_without_a_daemon(place: Place) -> None:

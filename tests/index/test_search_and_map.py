@@ -112,11 +112,11 @@ ENTRIES = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(ENTRIES, st.integers(1, 400))
 def test_the_map_never_exceeds_its_budget(entries: list[Entry], budget: int) -> None:
-    packed = pack(entries, budget)
+    packed = pack(entries, len(entries), budget)
     assert estimate_tokens(packed.text) <= budget
     assert packed.symbols + packed.cut == len(entries)
     assert bool(packed.text) == bool(entries)
-    assert packed == pack(entries, budget)
+    assert packed == pack(entries, len(entries), budget)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -170,6 +170,19 @@ def test_paths_and_uris_of_a_workspace(tmp_path):
         assert places.relative(outside) is None
 
 
+async def test_a_folder_reached_through_a_symlink_is_the_same_workspace(connect, host, tmp_path):
+    (host.root / "sub").mkdir()
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(host.root)
+    editor = await connect()
+    await editor.initialize(f"{link}/sub")
+    item = {"uri": f"file://{link}/sub/a.py", "languageId": "python", "version": 1, "text": "a"}
+    editor.notify("textDocument/didOpen", {"textDocument": item})
+    assert await editor.is_alive()
+    assert host.place.documents.find("sub/a.py")[1].text == "a"
+    assert not editor.all("window/logMessage")
+
+
 async def test_open_documents_are_read_and_edited_through_the_editor(editor, host):
     uri, hub = f"file://{host.root}/a%20b.py", host.place.documents
     text = "one\r\ntwo é\U0001f600 three\r\n"

@@ -209,6 +209,18 @@ async def test_lifecycle_states_and_exit_codes(connect, host):
     assert (await editor.answer(950))["result"] is None
 
 
+async def test_a_killed_client_whose_pipe_is_held_open_ends_the_session(connect, host):
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    editor, other = await connect(), await connect()
+    await editor.initialize(host.root, processId=process.pid)
+    await other.initialize(host.root, processId=2**31 - 1)  # of another container: never seen, so not watched
+    assert await editor.is_alive()
+    process.kill()
+    await process.wait()
+    assert await editor.code(4) == 1
+    assert await other.is_alive()
+
+
 async def test_cancel_reaches_the_work_and_is_answered_once(editor, host):
     for sleeping in ({"sleep": 30}, {"sleep": 30, "stubborn": 0.5}):
         number = editor.post(

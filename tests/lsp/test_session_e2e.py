@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,10 @@ class Person:
                 self.type(change.text_document.uri, change.edits[0].range, change.edits[0].new_text)
             return types.ApplyWorkspaceEditResult(applied=True)
 
-        self.client.feature(types.CLIENT_REGISTER_CAPABILITY)(lambda params: self.registered.append(params))
+        @self.client.feature(types.CLIENT_REGISTER_CAPABILITY)
+        def register(params: types.RegistrationParams) -> None:
+            self.registered.append(params)
+
         for method, kept in (
             ("codeforge/run/event", self.events),
             ("codeforge/status", self.status),
@@ -185,8 +188,7 @@ class Scene:
             "CODEFORGE_LLM_API_BASE": model.base_url,
             "OPENAI_API_KEY": "not-needed",
         }
-        for name, text in SAVED.items():
-            (self.root / name).write_text(text)
+        self.write()
         subprocess.run(["git", "init", "-q", str(self.root)], check=True, timeout=20)
 
     async def person(self, profile: str = "visual-studio-code", *options: str) -> Person:
@@ -198,23 +200,54 @@ class Scene:
     def saved(self, name: str) -> str:
         return (self.root / name).read_text()
 
-    async def clear(self) -> None:
+    async def leave(self) -> None:
+        """Everybody goes, and the files are again what they were."""
         for person in self.people:
             with contextlib.suppress(Exception):
                 await person.leave()
-        with contextlib.suppress(ProcessLookupError):
+        self.people.clear()
+        self.write()
+
+    def write(self) -> None:
+        for name, text in SAVED.items():
+            (self.root / name).write_text(text)
+
+    def close(self) -> None:
+        """End the daemon that our front end started, and wait for it."""
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             if self.daemon and b"codeforge_ls.daemon" in Path(f"/proc/{self.daemon}/cmdline").read_bytes():
                 os.kill(self.daemon, signal.SIGTERM)
+            end = time.monotonic() + 10
+            while self.daemon and time.monotonic() < end:
+                os.kill(self.daemon, 0)
+                time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ScriptedServer]:
+    with ScriptedServer(SCRIPT) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared(model: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One daemon for all tests: its model worker takes seconds to start."""
+    made = Scene(tmp_path_factory.mktemp("lsp"), model)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    with ScriptedServer(SCRIPT) as model:
-        made = Scene(tmp_path, model)
-        try:
-            yield made
-        finally:
-            await made.clear()
+async def scene(shared: Scene) -> AsyncIterator[Scene]:
+    yield shared
+    await shared.leave()
+
+
+@pytest.fixture
+async def embedded(model: ScriptedServer, tmp_path: Path) -> AsyncIterator[Scene]:
+    made = Scene(tmp_path, model)
+    yield made
+    await made.leave()
 
 
 def test_the_commands_are_the_catalogue():
@@ -311,19 +344,28 @@ async def test_two_editors_see_one_run_the_first_answer_wins_and_a_closed_editor
     assert [event["type"] for event in page["events"]][:2] == ["run.created", "run.started"]
 
 
-async def test_bad_arguments_of_every_command_and_the_embedded_form(scene):
-    person = await scene.person("visual-studio-code", "--embedded")
+async def test_bad_arguments_of_every_command_and_the_embedded_form(embedded):
+    person = await embedded.person("visual-studio-code", "--embedded")
     for name in OPERATIONS:
         if name == "workspace.stop":
             continue
         with pytest.raises(Exception, match=r".") as caught:
             await person.do(name, **{"no such field": 1})
         assert caught.value.code == -32602, (name, caught.value)
+    for argument in (
+        {"query": "\ud800"},
+        {"query": "x" * 3000},
+        {"query": 5},
+        {"query": "x", "limit": 10**30},
+    ):
+        with pytest.raises(Exception, match=r".") as caught:
+            await person.do("search", **argument)
+        assert caught.value.code == -32602
     with pytest.raises(Exception, match="There is no command"):
         await person.do("no.such.command")
     assert (await person.do("health"))["status"] == "ok"
     await person.until(lambda: person.status[-1].quiescent)
     symbols = await person.client.workspace_symbol_async(types.WorkspaceSymbolParams(query="two"))
     assert [symbol.name for symbol in symbols][:1] == ["two"]
-    assert scene.saved(CLOSED) == SAVED[CLOSED]
+    assert embedded.saved(CLOSED) == SAVED[CLOSED]
     assert await person.leave() == 0

@@ -111,7 +111,8 @@ BROKEN = [
         "must not match",
     ),
     (
-        "name: x\nrules:\n  - specifier: {tool: Edit}\n    decision: deny\n    path_allow: [doc/**]\n    match: [src/a]\n",
+        "name: x\nrules:\n  - specifier: {tool: Edit}\n    decision: deny\n    path_allow: [doc/**]\n"
+        "    match: [src/a]\n",
         6,
         "must match",
     ),

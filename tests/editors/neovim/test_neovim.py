@@ -1,0 +1,152 @@
+"""Neovim with the plugin, the real server, a scripted model: what is asserted is on disk and in the server's record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.editors.neovim.child import BEFORE, EDIT, OTHER, neovim
+
+FIX = [{"tool": "Edit", "arguments": EDIT}, {"say": "The total is right now."}]
+AFTER = BEFORE.replace(" - 1", "")
+
+
+def answers(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who answered what, as the log has it."""
+    payloads = [event["payload"] for event in record["events"] if event["type"] == "approval.answered"]
+    return [(payload["state"], payload["answered_by"]) for payload in payloads]
+
+
+def test_allow_in_the_float_edits_the_file_and_rewind_takes_it_back() -> None:
+    edits = [{"tool": "Edit", "arguments": EDIT}, {"tool": "Edit", "arguments": OTHER}, {"say": "Done."}]
+    with neovim(edits) as child:
+        child.ready()
+        before = child.tree()
+        child.nvim.command("startinsert")
+        run_id = child.run()
+        shown = child.until(child.float)
+        assert "-    return sum(prices) - 1" in shown["text"]
+        assert "+    return sum(prices)" in shown["text"]
+        assert not shown["focused"]  # a person who is typing goes on typing
+        assert child.tree() == before
+        child.nvim.command("CodeForge approvals")
+        assert child.float()["focused"]
+        child.nvim.feedkeys("a", "x")
+        child.until(lambda: (found := child.float()) and "notes.txt" in found["text"])
+        child.nvim.command("CodeForge approve")
+        record = child.ended(run_id)
+        assert record["run"]["status"] == "completed"
+        assert [state for state, _ in answers(record)] == ["allowed", "allowed"]
+        assert all("editor" in by for _, by in answers(record))
+        child.nvim.command("silent! wall")
+        assert (child.root / "cart.py").read_text() == AFTER
+        assert (child.root / "notes.txt").read_bytes() == b"one\r\n2\r\n"
+        assert "\n".join(
+            child.nvim.current.buffer[:]
+        ) + "\n" == AFTER or child.nvim.current.buffer.name.endswith("notes.txt")
+        assert len(child.events("CodeForgeApprovalRequested")) == 2
+        assert len(child.events("CodeForgeApprovalFinished")) == 2
+        seqs = [event["seq"] for event in child.events("CodeForgeRunEvent")]
+        assert seqs == list(range(1, len(seqs) + 1))
+
+        output = f"vim.fn.join(vim.fn.getbufline('codeforge://run/{run_id}', 1, '$'), '\\n')"
+        child.until(f"{output}:find('■ completed', 1, true)")
+        assert "▸ Edit cart.py" in child.lua(f"return {output}")
+
+        child.nvim.command(f"CodeForge rewind {run_id}")
+        child.until("vim.iter(Told):any(function(t) return t:find('files taken back', 1, true) ~= nil end)")
+        child.nvim.command("silent! wall")
+        assert {k: v for k, v in child.tree().items() if not k.startswith(".git/")} == {
+            k: v for k, v in before.items() if not k.startswith(".git/")
+        }
+
+
+@pytest.mark.parametrize("way", ["key", "closed", "command", "select", "select-dismissed"])
+def test_anything_but_a_clear_yes_changes_nothing(way: str) -> None:
+    settings = {"approvals": {"prompt": "select"}} if way.startswith("select") else {}
+    with neovim(FIX, **settings) as child:
+        child.ready()
+        before = child.tree()
+        if settings:
+            child.lua(
+                """
+                local answer = ...
+                vim.ui.select = function(items, opts, on_choice)
+                  Asked = opts.prompt
+                  for i, item in ipairs(items) do
+                    if item.title == answer then return on_choice(item, i) end
+                  end
+                  on_choice(nil, nil)
+                end
+                """,
+                "Deny" if way == "select" else "no such answer",
+            )
+        run_id = child.run()
+        if settings:
+            child.until("Asked")
+            assert "sum(prices)" in child.lua("return Asked")
+        else:
+            shown = child.until(child.float)
+            if way == "closed":
+                child.lua("vim.api.nvim_win_close(..., true)", shown["window"])
+            elif way == "command":
+                child.nvim.command("CodeForge deny")
+            else:
+                child.lua("vim.api.nvim_set_current_win(...)", shown["window"])
+                child.nvim.feedkeys("d", "x")
+        record = child.ended(run_id)
+        assert [state for state, _ in answers(record)] == ["denied"]
+        assert any(event["type"] == "run.toolcall.denied" for event in record["events"])
+        assert child.tree() == before
+        assert child.float() is None
+        assert child.lua(
+            "return vim.api.nvim_buf_get_lines(vim.fn.bufnr('cart.py'), 1, 2, false)[1]"
+        ).endswith("- 1")
+
+
+def test_an_answer_from_the_terminal_closes_the_float() -> None:
+    with neovim(FIX) as child:
+        child.ready()
+        run_id = child.run()
+        child.until(child.float)
+        approval = child.events("CodeForgeApprovalRequested")[0]["id"]
+        import subprocess
+
+        from tests.editors.neovim.child import BIN
+
+        command = [BIN / "codeforge", "approve", approval]
+        subprocess.run(command, env=child.env, cwd=child.root, timeout=40, check=True, capture_output=True)
+        child.until(lambda: child.float() is None)
+        record = child.ended(run_id)
+        assert [state for state, _ in answers(record)] == ["allowed"]
+        child.nvim.command("CodeForge approve")
+        assert "no question waits" in child.lua("return Told[#Told]")
+
+
+def test_search_map_and_health_without_a_run() -> None:
+    with neovim([]) as child:
+        child.ready()
+        child.nvim.command("CodeForge search total prices")
+        child.until("#vim.fn.getqflist() > 0")
+        hits = child.nvim.funcs.getqflist()
+        assert child.nvim.funcs.bufname(hits[0]["bufnr"]).endswith("cart.py")
+        assert hits[0]["lnum"] == 1
+        child.nvim.command("cclose | CodeForge! search total")
+        child.until("#vim.fn.getloclist(0) > 0")
+        child.nvim.command("lclose | CodeForge map")
+        child.until("vim.bo.filetype == 'codeforge-map'")
+        assert "cart.py" in "\n".join(child.nvim.current.buffer[:])
+        child.nvim.command("close | CodeForge policy")
+        child.until("vim.api.nvim_buf_get_name(0):find('codeforge://policies', 1, true)")
+        assert "editor-interactive" in "\n".join(child.nvim.current.buffer[:])
+        child.nvim.command("close | checkhealth codeforge")
+        report = child.until(lambda: "\n".join(child.nvim.current.buffer[:]))
+        assert "index ready" in report, report
+        assert "ERROR" not in report, report
+        assert child.lua("return vim.fn.getcompletion('CodeForge re', 'cmdline')") == ["rewind"]
+        assert "build" in child.lua("return vim.fn.getcompletion('CodeForge index ', 'cmdline')")
+        child.nvim.command("CodeForge nonsense")
+        assert "is none of" in child.lua("return Told[#Told]")
+        child.nvim.command("CodeForge rewind checkpoint-none")
+        child.until("Told[#Told]:find('checkpoint', 1, true)")
