@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeforge_ls.actions.apply import Applier
-from codeforge_ls.actions.authority import Authority
+from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE, Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
 from codeforge_ls.actions.documents import DocumentHub
 from codeforge_ls.actions.files import WorkspaceFiles
@@ -22,7 +22,7 @@ from codeforge_ls.actions.rewind import Rewinder, finished_restore
 from codeforge_ls.actions.tool import ToolContext, ToolKind
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, WatchMode, state_dir
+from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, WatchMode, policies_dir, state_dir
 from codeforge_ls.index import Index
 from codeforge_ls.index.files import list_files
 from codeforge_ls.index.limits import Limits
@@ -90,6 +90,21 @@ class Workspace:
         """Open the state of a root and start its services. The index builds in the background."""
         state = await asyncio.to_thread(state_dir, root)
         store = await Store.open(state / "state.db")
+        try:
+            workspace = await cls._compose(root, state, store, config)
+        except BaseException:
+            await store.close()  # its thread would keep the process alive
+            raise
+        try:
+            await workspace._start()  # noqa: SLF001 - our own
+        except BaseException:
+            await workspace.close("it could not be opened")
+            raise
+        return workspace
+
+    @classmethod
+    async def _compose(cls, root: Path, state: Path, store: Store, config: ConfigStore) -> Workspace:
+        """Build the services and connect them; nothing is at work yet."""
         listeners: list[Callable[[IndexStatus], None]] = []
 
         def tell_all(status: IndexStatus) -> None:
@@ -154,7 +169,7 @@ class Workspace:
             ),
             config.current.runs.max_concurrent,
         )
-        workspace = cls(
+        return cls(
             root=root,
             state=state,
             config=config,
@@ -175,8 +190,6 @@ class Workspace:
             watcher=_watcher(root, index, config.current),
             on_index_status=listeners,
         )
-        await workspace._start()
-        return workspace
 
     async def _start(self) -> None:
         await self.runs.reconcile()
@@ -273,7 +286,8 @@ def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:
-    return PolicyLibrary(root, Path(settings.policy.directory) if settings.policy.directory else None)
+    base = settings.policy.default if settings.policy.default in (INTERACTIVE, HEADLESS) else HEADLESS
+    return PolicyLibrary(root, policies_dir(settings.policy.directory), base)
 
 
 def _request(

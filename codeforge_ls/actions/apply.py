@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeforge_ls.actions.files import WorkspaceFiles
-from codeforge_ls.actions.judge import network_is_cut
 from codeforge_ls.actions.preview import diff_of, file_diff
 from codeforge_ls.actions.rewind import Rewinder
 from codeforge_ls.actions.text import count_changes
@@ -20,7 +19,9 @@ from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Out
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
 from codeforge_ls.model.events import EventDraft, EventType
-from codeforge_ls.model.policy import PolicyLayer
+from codeforge_ls.model.policy import NetworkMode, PolicyLayer
+from codeforge_ls.policy.guard import protected_files
+from codeforge_ls.policy.library import effective_limits
 from codeforge_ls.sandbox import CommandSpec, Sandbox
 from codeforge_ls.store import Store
 
@@ -107,15 +108,19 @@ class Applier:
     ) -> Applied:
         """Run a command between two checkpoints, so that what it changed is known and can be taken back."""
         before = await self._checkpoint(action, ())
-        limits = [layer.profile.resource_limits for layer in layers]
+        _, _, limits = effective_limits(layers)
+        extra = [glob for layer in layers for glob in layer.profile.protected_paths]
         seconds = line.timeout or self.command_seconds()
         spec = CommandSpec(
             command=line.command,
             cwd=self.root,
             workspace=self.root,
             timeout=seconds,
-            network=not network_is_cut(layers) or not self.sandbox.can_cut_network,
-            memory_mb=min((limit.memory_mb for limit in limits if limit.memory_mb), default=0),
+            # Without a sandbox that cuts the network a person was asked, and told that it stays open.
+            network=limits.network_mode is NetworkMode.HOST or not self.sandbox.can_cut_network,
+            masked=tuple(await asyncio.to_thread(protected_files, self.root, extra)),
+            memory_mb=limits.memory_mb,
+            pids_limit=limits.pids_limit,
         )
         try:
             result = await self.sandbox.run(spec, on_output)

@@ -32,6 +32,10 @@ class DocumentSource(Protocol):
         """Edit it by a versioned ``workspace/applyEdit`` and read it back. False: refused, stale or not verified."""
         ...
 
+    async def save(self, path: str) -> bool:
+        """Ask the editor to save it. False: it cannot be asked, or did not."""
+        ...
+
 
 class DocumentHub:
     """All editors of a workspace. The editor that attached last and has the file open is asked."""

@@ -89,19 +89,25 @@ class WorkspaceFiles:
         return now
 
     async def put(self, now: Current, data: bytes | None) -> None:
-        """Replace what ``now`` describes by ``data`` (None deletes). Raises ``Conflict`` when it changed meanwhile."""
+        """Replace what ``now`` describes by ``data`` (None deletes). Raises ``Conflict`` when it changed meanwhile.
+
+        A document that an editor holds is edited there; if it was saved before, the editor is asked to save it
+        again, so that commands see the new text. Text that was not saved stays a person's to save.
+        """
         latest = await self.current(now.path)
         if latest.hash != now.hash:
             raise Conflict(
                 f"{now.path} changed meanwhile; nothing was written.", hint="Read it again and retry."
             )
         if latest.held_by and latest.document and data is not None:
-            text = decode(data).text
-            if not await latest.held_by.apply(now.path, latest.document.version, text):
+            was_saved = await self.disk_hash(now.path) == latest.hash
+            if not await latest.held_by.apply(now.path, latest.document.version, decode(data).text):
                 raise Conflict(
                     f"The editor did not take the edit of {now.path}.",
                     hint="The document changed; read it and retry.",
                 )
+            if was_saved:
+                await latest.held_by.save(now.path)
             return
         await asyncio.to_thread(_write, Path(self.resolve(now.path).real), data, now.hash)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from codeforge_ls.model.actions import READ_TOOLS, Effects, Tool
+from codeforge_ls.model.actions import Effects, Tool
 from codeforge_ls.model.policy import (
     Decision,
     NetworkMode,
@@ -15,6 +15,7 @@ from codeforge_ls.model.policy import (
     ToolCall,
 )
 from codeforge_ls.policy.evaluate import evaluate
+from codeforge_ls.policy.library import effective_limits
 from codeforge_ls.sandbox import Sandbox
 
 NOBODY = PolicyDecision(
@@ -41,15 +42,11 @@ def judge(
         return worst.model_copy(
             update={
                 "decision": Decision.ASK,
-                "reason": f"the profile cuts the network, and no sandbox can do that here ({sandbox.why})",
+                "reason": "the profile cuts the network, but no sandbox can do that here "
+                f"({sandbox.why}); if allowed, the command runs with the network open",
             }
         )
     return worst
-
-
-def network_is_cut(layers: Sequence[PolicyLayer]) -> bool:
-    """Whether any layer keeps commands off the network."""
-    return any(layer.profile.resource_limits.network_mode is NetworkMode.NONE for layer in layers)
 
 
 def may_read(root: Path, layers: Sequence[PolicyLayer], path: str) -> bool:
@@ -57,10 +54,6 @@ def may_read(root: Path, layers: Sequence[PolicyLayer], path: str) -> bool:
     return evaluate(layers, ToolCall(tool=Tool.READ.value, path=path), root).decision is Decision.ALLOW
 
 
-def is_read(tool: Tool) -> bool:
-    """Whether the tool only looks."""
-    return tool in READ_TOOLS
-
-
 def _can_confine(layers: Sequence[PolicyLayer], sandbox: Sandbox) -> bool:
-    return sandbox.can_cut_network or not network_is_cut(layers)
+    _, _, limits = effective_limits(layers)
+    return sandbox.can_cut_network or limits.network_mode is NetworkMode.HOST

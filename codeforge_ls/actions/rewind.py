@@ -55,7 +55,8 @@ class Rewinder:
         async def through_editor(path: str, data: bytes | None) -> bool:
             if not await self._put(path, then.get(path), data):
                 refused.append(path)
-            return False  # the disk is restored as well
+            # Where the editor saved what it was given, the disk is done; else it is restored as well.
+            return data is not None and await self.files.disk_hash(path) == content_hash(data)
 
         restored = await self.checkpoints.restore(checkpoint, stream, only=only, write=through_editor)
         for path in dict.fromkeys([*then, *(only or ())]):

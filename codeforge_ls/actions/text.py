@@ -76,23 +76,35 @@ def replace(current: Text, old: str, new: str, *, everywhere: bool = False) -> s
         )
     if old == new:
         raise InvalidInput("old_text and new_text are equal: nothing would change.")
-    text, wanted, replacement = current.text, old, new
-    if "\n" not in old:
-        replacement = adapt_line_ends(new, current)
-    if wanted not in text:
-        wanted, replacement = old.replace("\r\n", "\n").replace("\n", "\r\n"), new.replace("\r\n", "\n")
-        replacement = replacement.replace("\n", "\r\n")
-    count = text.count(wanted)
-    if count == 0:
+    text = current.text
+    wanted, replacement = _with_line_ends(current, old, new)
+    first = text.find(wanted)
+    if first < 0:
         raise Conflict(
             f"old_text is not in the file.\n{nearest(text, old)}", hint="Read the file again and retry."
         )
-    if count > 1 and not everywhere:
+    # Places may overlap: "aa" is there twice in "aaa".
+    if not everywhere and text.find(wanted, first + 1) >= 0:
+        found = places(text, wanted)
         raise Conflict(
-            f"old_text is there {count} times, at lines {', '.join(map(str, places(text, wanted)))}.",
+            f"old_text is there {_times(text, wanted)} times, at lines {', '.join(map(str, found))}.",
             hint="Add lines around it to make it unique, or set replace_all.",
         )
     return text.replace(wanted, replacement)
+
+
+def _with_line_ends(current: Text, old: str, new: str) -> tuple[str, str]:
+    """``old`` as it stands in the file, and ``new`` with the line ends of the place it goes to."""
+    text = current.text
+    only_crlf = "\r\n" in text and text.count("\r\n") == text.count("\n")
+    if only_crlf or old not in text:
+        # Also where ``old`` is there as it is: a match that begins inside a line end would tear it apart.
+        return _crlf(old), _crlf(new)
+    return old, (new if "\n" in old else adapt_line_ends(new, current))
+
+
+def _crlf(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\n", "\r\n")
 
 
 def places(text: str, wanted: str, most: int = 10) -> list[int]:
@@ -101,8 +113,16 @@ def places(text: str, wanted: str, most: int = 10) -> list[int]:
     start = text.find(wanted)
     while start >= 0 and len(lines) < most:
         lines.append(text.count("\n", 0, start) + 1)
-        start = text.find(wanted, start + len(wanted))
+        start = text.find(wanted, start + 1)
     return lines
+
+
+def _times(text: str, wanted: str) -> int:
+    """How often ``wanted`` is there, overlapping ones included."""
+    count, start = 0, text.find(wanted)
+    while start >= 0:
+        count, start = count + 1, text.find(wanted, start + 1)
+    return count
 
 
 def nearest(text: str, wanted: str) -> str:

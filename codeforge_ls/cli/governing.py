@@ -54,12 +54,12 @@ def policy(context: Context) -> int:
 
 def _library(context: Context) -> tuple[PolicyLibrary, str]:
     """The profiles of this workspace, and the name of the default one."""
-    from codeforge_ls.config import load_settings
+    from codeforge_ls.config import load_settings, policies_dir
     from codeforge_ls.policy.library import PolicyLibrary
 
     config = Path(context.arguments.config) if context.arguments.config else None
     settings = load_settings(context.root, overrides=context.overrides, config_path=config).settings.policy
-    library = PolicyLibrary(context.root, Path(settings.directory) if settings.directory else None)
+    library = PolicyLibrary(context.root, policies_dir(settings.directory))
     if settings.default:
         return library, settings.default
     from codeforge_ls.actions.authority import HEADLESS

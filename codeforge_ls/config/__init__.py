@@ -9,7 +9,7 @@ from codeforge_ls.config.load import (
     load_settings,
     parse_overrides,
 )
-from codeforge_ls.config.place import config_files, state_dir, user_config_dir, workspace_id
+from codeforge_ls.config.place import config_files, policies_dir, state_dir, user_config_dir, workspace_id
 from codeforge_ls.config.reload import ConfigStore, ReloadOutcome, immutable_fields
 from codeforge_ls.config.settings import (
     ApprovalSettings,
@@ -55,6 +55,7 @@ __all__ = [
     "immutable_fields",
     "load_settings",
     "parse_overrides",
+    "policies_dir",
     "state_dir",
     "user_config_dir",
     "worker_environment",

@@ -52,6 +52,11 @@ def user_config_dir(environ: Mapping[str, str] | None = None) -> Path:
     return base / "codeforge"
 
 
+def policies_dir(configured: str, environ: Mapping[str, str] | None = None) -> Path:
+    """The folder of the user's own policy profiles: ``policy.directory``, else the one beside the settings."""
+    return Path(configured) if configured else user_config_dir(environ) / "policies"
+
+
 def config_files(
     root: Path, config_path: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[Path, Path]:

@@ -245,11 +245,7 @@ class IndexDatabase:
         """The hashes of contents that are not to be parsed."""
         return {row[0] for row in self._db.execute("SELECT digest FROM quarantine")}
 
-    # -- for the base segment and the status
-
-    def present(self) -> list[tuple[str, int]]:
-        """``(path, content)`` of all that is searchable now, by path."""
-        return self._db.execute("SELECT path, content FROM present ORDER BY path").fetchall()
+    # -- for the status and the base segment
 
     def counts(self) -> tuple[int, int, int, dict[str, int], int]:
         """Files, symbols, chunks, files for each language, and skipped files."""

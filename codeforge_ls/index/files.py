@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from codeforge_ls.index.limits import MAX_DEPTH, Limits
+from codeforge_ls.index.reading import beyond_link
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
@@ -157,7 +158,11 @@ def ignored_paths(root: Path, paths: Iterable[str]) -> set[str]:
     """Which of ``paths`` the ignore rules exclude; they need not exist. Tracked files are never ignored by git."""
     wanted = list(paths)
     own = IgnoreFiles(root)
-    result = {path for path in wanted if own.matches(path) or not _acceptable_name(path, Listing())}
+    result = {
+        path
+        for path in wanted
+        if own.matches(path) or beyond_link(root, path) or not _acceptable_name(path, Listing())
+    }
     rest = [path for path in wanted if path not in result]
     if not rest:
         return result
@@ -165,7 +170,10 @@ def ignored_paths(root: Path, paths: Iterable[str]) -> set[str]:
         walk_rules = _WalkRules(root)
         return result | {path for path in rest if walk_rules.excludes(path)}
     answer = _git(root, "check-ignore", "-z", "--stdin", data="\0".join(rest).encode() + b"\0")
-    return result | {os.fsdecode(name) for name in (answer or b"").split(b"\0") if name}
+    if answer is None:
+        # One path that git refuses fails the whole question; then only what git lists is let in.
+        return result | set(rest).difference(_git_names(root) or ())
+    return result | {os.fsdecode(name) for name in answer.split(b"\0") if name}
 
 
 def _git_names(root: Path) -> list[str] | None:

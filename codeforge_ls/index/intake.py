@@ -28,6 +28,7 @@ class Intake:
         self._numbers = count()
         self._latest: dict[str, int] = {}
         self._changed: set[str] = set()
+        self._refused_texts: set[str] = set()
         self._batch_start = time.monotonic()
         self.missing: set[str] = set()
         self.reload()
@@ -104,12 +105,17 @@ class Intake:
         if isinstance(answer, Refusal):
             self._db.begin()
             self._db.set_skip(path, f"unsaved text: {answer.reason}", answer.size)
+            self._refused_texts.add(path)
         self._set_overlay(path, content)
 
     def close_overlays(self, paths: Iterable[str]) -> None:
         """The documents are closed: the files on disk count again."""
         for path in paths:
             self._latest.pop(f"{path}\0overlay", None)
+            if path in self._refused_texts:
+                self._refused_texts.discard(path)
+                self._db.begin()
+                self._db.set_skip(path, None)
             if path in self._overlays:
                 self._set_overlay(path, None)
 

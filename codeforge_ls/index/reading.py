@@ -47,6 +47,8 @@ def read_source(root: Path, path: str, limits: Limits) -> Source | Refusal:
     name = PurePosixPath(path)
     if name.name in GENERATED_NAMES or name.name.endswith(GENERATED_SUFFIXES):
         return _stat_refusal(root / path, "generated")
+    if beyond_link(root, path):
+        return Refusal("symlink")
     try:
         # O_NONBLOCK: opening a pipe must not wait for a writer; O_NOFOLLOW: links are not read.
         descriptor = os.open(root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -75,6 +77,13 @@ def read_source(root: Path, path: str, limits: Limits) -> Source | Refusal:
     if isinstance(checked, Refusal):
         return Refusal(checked.reason, facts.st_size, mtime)
     return Source(checked, content_digest(checked), mtime, facts.st_size)
+
+
+def beyond_link(root: Path, path: str) -> bool:
+    """Whether a folder above ``path`` is a symbolic link (or leads out of the root)."""
+    folder = os.path.normpath(path).rpartition("/")[0]
+    real_root = os.path.realpath(root)
+    return os.path.realpath(f"{real_root}/{folder}") != os.path.normpath(f"{real_root}/{folder}")
 
 
 def check_text(raw: bytes, limits: Limits, cap: int | None = None) -> bytes | Refusal:

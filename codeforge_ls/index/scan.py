@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.ranking import path_weight
 from codeforge_ls.index.reading import Source, read_source
-from codeforge_ls.index.tokens import file_stem, tokens
 
-SCAN_SECONDS = 1.5  # then the files seen so far must do
+SCAN_SECONDS = 0.8  # then the files seen so far must do
 LIST_SECONDS = 5.0  # a listing is used again for so long
 AROUND = 10  # lines shown above and below the best line
 SLICE = 20  # files read between two looks at whether the caller is still there
@@ -42,17 +40,18 @@ class Scanner:
             listing = await asyncio.to_thread(list_files, self._root, self._limits)
             self._files = sorted(listing.files, key=lambda path: (language_of(path) in PLAIN, path))
             self._listed = time.monotonic()
-        patterns = [re.compile(re.escape(word), re.IGNORECASE) for word in words]
         found: list[tuple[float, ChunkPlace, str]] = []
         started, complete = time.monotonic(), True
-        for number, path in enumerate(dict.fromkeys([*unsaved, *self._files])):
+        # What is named after the query comes first, in case there is no time for the rest.
+        order = sorted(self._files, key=lambda path: -_named(path, words))
+        for number, path in enumerate(dict.fromkeys([*unsaved, *order])):
             if number % SLICE == 0:
                 await asyncio.sleep(0)
                 if time.monotonic() - started > SCAN_SECONDS:
                     complete = False
                     break
             if wanted(path) and (text := self._text(path, unsaved)) is not None:
-                hit = _match(path, text, patterns, words)
+                hit = _match(path, text, words)
                 if hit:
                     found.append(hit)
         found.sort(key=lambda one: (-one[0], one[1].path))
@@ -65,17 +64,22 @@ class Scanner:
         return source.data.decode() if isinstance(source, Source) else None
 
 
-def _match(
-    path: str, text: str, patterns: Sequence[re.Pattern[str]], words: Sequence[str]
-) -> tuple[float, ChunkPlace, str] | None:
-    counts = [len(pattern.findall(text)) for pattern in patterns]
-    named = sum(1 for word in words if word in file_stem(path) or word in tokens(path))
+def _match(path: str, text: str, words: Sequence[str]) -> tuple[float, ChunkPlace, str] | None:
+    low = text.lower()
+    counts = [low.count(word) for word in words]
     present = sum(1 for count in counts if count)
     if not present:
         return None
-    # Each further occurrence counts less; a word in the file's name counts like another word found.
-    score = (present + named + sum(count / (count + 4) for count in counts)) * path_weight(path)
-    lines = text.split("\n")
-    best = max(range(len(lines)), key=lambda at: sum(1 for pattern in patterns if pattern.search(lines[at])))
+    # Each further occurrence counts less; a word in the path counts like another word found.
+    score = present + _named(path, words) + sum(count / (count + 4) for count in counts)
+    lines = low.split("\n")
+    best = max(range(len(lines)), key=lambda at: sum(word in lines[at] for word in words))
     start, end = max(0, best - AROUND), min(len(lines), best + AROUND + 1)
-    return score, ChunkPlace(path, -1, start + 1, end, "", ""), "\n".join(lines[start:end])
+    shown = "\n".join(text.split("\n")[start:end])
+    return score * path_weight(path), ChunkPlace(path, -1, start + 1, end, "", ""), shown
+
+
+def _named(path: str, words: Sequence[str]) -> int:
+    """How many of the words are in the path."""
+    low = path.lower()
+    return sum(word in low for word in words)

@@ -28,7 +28,6 @@ SIDE_BY_SIDE = 16  # files on their way at once while building
 MANY_CHANGES = 2_000  # from here on listing the workspace again is cheaper than looking at each path
 # A new base segment is written once this many files, or this share of all, are newer than the present one.
 DELTA_FILES, DELTA_SHARE = 100, 0.02
-SEGMENT_PAUSE = 5.0  # seconds between two base segments
 
 
 class IndexWorker:
@@ -46,7 +45,6 @@ class IndexWorker:
         self._rate = 0.0
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._segment_at = 0.0
         self._rebuild_waiting = False
         self._reset_overlays()
 
@@ -178,9 +176,6 @@ class IndexWorker:
             changed = self._db.changes_since(int(self._db.meta("segment_generation") or 0))
             if there and changed <= max(DELTA_FILES, DELTA_SHARE * len(self._intake.files)):
                 return
-            if there and self._building.locked() and time.monotonic() - self._segment_at < SEGMENT_PAUSE:
-                return
-            self._segment_at = time.monotonic()
             await self._write_segment()
 
     async def drop_segment(self, _params: JsonObject, _emit: Emit) -> JsonValue:

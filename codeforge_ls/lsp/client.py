@@ -71,13 +71,17 @@ class Client:
 
 
 def split_options(raw: object) -> tuple[JsonObject, JsonObject]:
-    """Our session options and the settings in an options object, which may be wrapped in ``codeforge``."""
+    """Our session options and the settings in an options object, which may be wrapped in ``codeforge``.
+
+    A section of the settings is an object and an option is not: ``approvals`` is the name of both."""
     whole: dict[str, JsonValue] = raw if isinstance(raw, dict) else {}
     inner = whole.get("codeforge")
     if isinstance(inner, dict):
         whole = inner
-    options = {name: value for name, value in whole.items() if name in OWN_OPTIONS}
-    return options, {name: value for name, value in whole.items() if name not in OWN_OPTIONS}
+    options: JsonObject = {
+        name: value for name, value in whole.items() if name in OWN_OPTIONS and not isinstance(value, dict)
+    }
+    return options, {name: value for name, value in whole.items() if name not in options}
 
 
 def _folders(params: types.InitializeParams) -> tuple[str, ...]:

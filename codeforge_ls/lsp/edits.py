@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10.0  # for the editor to apply an edit
 READ_BACK_SECONDS = 3.0  # for its didChange, which some editors hold back for 150 ms
 ANNOTATION = "codeforge"
+SAVE = "codeforge/document/save"
 LINE_END = re.compile(r"\r\n?")
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,19 @@ class EditorDocuments:
             except Exception as error:  # noqa: BLE001 - whatever the editor answers instead, the edit is not there
                 log.warning("the editor failed to edit %s: %s", path, error)
             return seen.is_set()
+
+    async def save(self, path: str) -> bool:
+        """Ask the editor to save it, if it said that it can: the language server protocol has no such request."""
+        document = self._overlay.at(path)
+        if document is None or self._client.options.get("save") is not True:
+            return False
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await asyncio.wrap_future(self._protocol.send_request(SAVE, {"uri": document.uri}))
+        except Exception as error:  # noqa: BLE001 - whatever the editor answers instead, it is not saved
+            log.info("the editor did not save %s: %s", path, error)
+            return False
+        return bool(getattr(answer, "saved", False) or (isinstance(answer, dict) and answer.get("saved")))
 
     @contextlib.contextmanager
     def _reading_back(self, document: Document, wanted: str) -> Iterator[asyncio.Event]:

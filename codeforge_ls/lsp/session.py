@@ -113,10 +113,12 @@ class Session:
         """
         if pid is None or pid <= 0 or not _lives(pid):
             return
-        while _lives(pid):
+        while True:
             await asyncio.sleep(WATCH_SECONDS)
-        log.info("the client's process %d is gone", pid)
-        self._out.broken.set()
+            if not _lives(pid):
+                log.info("the client's process %d is gone", pid)
+                self._out.broken.set()
+                return
 
     async def _read(self, reader: asyncio.StreamReader) -> int:
         frames = FrameReader()

@@ -59,9 +59,6 @@ class Tool(StrEnum):
     RESTORE = "Restore"
 
 
-READ_TOOLS = frozenset({Tool.READ, Tool.GLOB, Tool.GREP, Tool.SEARCH, Tool.REPO_MAP})
-
-
 class Action(Frozen):
     """One wish to do something. ``call_id`` pairs it with the model's tool call, where there is one."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from codeforge_ls.model.policy import PolicyLayer, Termination
+from codeforge_ls.model.policy import Termination
 from codeforge_ls.model.runs import Run, RunStatus
+from codeforge_ls.policy.library import effective_limits
 
 NANO = 1_000_000_000
 UNPRICED_TOKENS_PER_USD = 200_000  # without a price, a budget counts tokens as if 1M of them cost 5 USD
@@ -22,22 +22,9 @@ class RunEnded(Exception):
         self.status, self.reason, self.output = status, reason, output
 
 
-def merged(layers: Sequence[PolicyLayer]) -> Termination:
-    """The tightest limit of all layers."""
-    all_limits = [layer.profile.termination for layer in layers]
-
-    def tightest(values: list[float]) -> float:
-        return min((value for value in values if value), default=0)
-
-    return Termination(
-        max_steps=int(tightest([limit.max_steps for limit in all_limits])),
-        timeout_seconds=tightest([limit.timeout_seconds for limit in all_limits]),
-        max_cost=tightest([limit.max_cost for limit in all_limits]),
-        stall_detection=any(limit.stall_detection for limit in all_limits),
-        stall_threshold=int(
-            tightest([limit.stall_threshold for limit in all_limits if limit.stall_detection])
-        ),
-    )
+def limits_of(run: Run) -> Termination:
+    """The tightest limits of all layers of its policy."""
+    return effective_limits(run.layers)[0]
 
 
 def check(run: Run, limits: Termination) -> None:

@@ -26,7 +26,7 @@ from codeforge_ls.model.llm import (
 from codeforge_ls.model.modes import mode_named
 from codeforge_ls.model.policy import Termination
 from codeforge_ls.model.runs import Run, RunStatus
-from codeforge_ls.runs.limits import RunEnded, StallTracker, check, merged
+from codeforge_ls.runs.limits import RunEnded, StallTracker, check, limits_of
 from codeforge_ls.store import Store
 
 ERRORS_IN_A_ROW = 8  # tool calls that could not even be understood
@@ -58,7 +58,7 @@ class AgentLoop:
     def __post_init__(self) -> None:
         allowed = mode_named(self.run.mode).tools
         self._tools = [kind for kind in self.tools if kind.tool in allowed]
-        self._limits: Termination = merged(self.run.layers)
+        self._limits: Termination = limits_of(self.run)
         self._stall = StallTracker(self._limits.stall_threshold if self._limits.stall_detection else 0)
         self._actor = Actor(kind="agent", name=self.run.model, run_id=self.run.id)
         self._bad_calls = 0

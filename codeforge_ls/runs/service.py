@@ -17,7 +17,7 @@ from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run, RunStatus
-from codeforge_ls.runs.limits import RunEnded, merged
+from codeforge_ls.runs.limits import RunEnded, limits_of
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.store import Store
 
@@ -158,7 +158,7 @@ class Runs:
                 await self._store.append(
                     EventDraft(stream=run.stream, type=EventType.RUN_STARTED, actor=actor.label)
                 )
-                async with asyncio.timeout(merged(run.layers).timeout_seconds or None):
+                async with asyncio.timeout(limits_of(run).timeout_seconds or None):
                     output = await self._loop(run).work()
             status, reason = RunStatus.COMPLETED, ""
         except RunEnded as end:

@@ -50,7 +50,8 @@ def cpu_and_memory(pids: list[int]) -> tuple[float, float]:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except OSError:
             continue
-        cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        # Its own time and that of children that have ended, such as the writer of the base segment.
+        cpu += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
         memory += pages * os.sysconf("SC_PAGE_SIZE") / 1e6
     return cpu, memory
 

@@ -69,6 +69,16 @@ async def check(root: Path, make_index: MakeIndex) -> dict[str, str]:
         <= {hit.path for hit in hits}
         <= WANTED | {"unreadable.py", "excluded/private.py"}
     )
+    news = [
+        "linked/secret.py",
+        "link.py",
+        "ignored/secret.py",
+        "node_modules/lib/index.js",
+        "../outside/secret.py",
+    ]
+    await index.files_changed(news)
+    await index.document_changed("linked/open.py", "def outside_secret(): pass\n")
+    assert await index.settled()
     for hidden in ("outside_secret", "ignored_by_git", "vendored", "too_deep", "generated"):
         assert not (await index.symbols(hidden)).definitions
     return skipped

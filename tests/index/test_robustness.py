@@ -169,6 +169,9 @@ async def test_bad_input_is_refused_and_hurts_nothing(tmp_path: Path, make_index
     await index.document_changed("pkg/mod2.py", "x" * (2 << 20))
     await index.settled()
     assert any(one.path == "pkg/mod2.py" and "size" in one.reason for one in await index.skipped())
+    await index.document_closed("pkg/mod2.py")
+    await index.settled()
+    assert not await index.skipped()
     assert (await index.search("function_9")).hits[0].path == "pkg/mod9.py"
     assert index.status().state is IndexState.READY
 

@@ -290,5 +290,6 @@ async def editor(connect: Callable[..., Any], host: FakeHost) -> RawEditor:
     """An initialized editor."""
     made: RawEditor = await connect()
     await made.initialize(host.root)
-    await made.heard(lambda m: m.get("method") == "codeforge/status" and m["params"]["message"] == "ready")
+    assert await made.is_alive()  # it is attached to the workspace
+    host.calls.clear()
     return made

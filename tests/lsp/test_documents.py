@@ -224,7 +224,7 @@ async def test_open_documents_are_read_and_edited_through_the_editor(editor, hos
     editor.answers["workspace/applyEdit"] = lambda _: 5
     assert not await source.apply("a b.py", 5, "nonsense")
     editor.answers["workspace/applyEdit"] = lambda _: {"applied": True}
-    assert not await source.apply("a b.py", 5, "said but not done")
+    assert not await source.apply("a b.py", 5, "said but not done")  # after waiting 3 s for it
     assert hub.find("a b.py")[1].text == wanted
 
     bad = change((9, 9), (0, 0), "x")

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import gc
 import json
+import sys
 import time
-import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codeforge_ls.lsp.frames import Body, Broken, FrameReader, encode_frame
+from codeforge_ls.lsp.protocol import SessionProtocol
 
 HEALTH = {"command": "codeforge.health", "arguments": [{"n": 2}]}
 
@@ -323,16 +324,32 @@ async def test_nothing_is_kept_of_changes_and_requests(editor, host):
 
     await burst(0, 2000)
     gc.collect()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        await burst(2000, 100_000)
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert grown / 100_000 <= 50
+    before = sys.getallocatedblocks()
+    await burst(2000, 100_000)
+    gc.collect()
+    # A block is 16 to 512 bytes, 64 on average: a single small object kept for each change would be seen.
+    assert (sys.getallocatedblocks() - before) * 64 / 100_000 <= 50
     assert host.place.documents.find("a.py")[1].text == "x = 9\n"
+
+
+async def test_nothing_is_kept_of_sessions_that_ended(connect, host):
+    def sessions() -> int:
+        gc.collect()
+        return sum(isinstance(thing, SessionProtocol) for thing in gc.get_objects())
+
+    before = sessions()
+    for _ in range(5):
+        editor = await connect()
+        await editor.initialize(host.root)
+        assert await editor.is_alive()
+        editor.post("workspace/executeCommand", {"command": "codeforge.search", "arguments": [{"sleep": 30}]})
+        editor.writer.write_eof()
+        assert await editor.code() == 1
+        editor.serving = asyncio.create_task(asyncio.sleep(0, 1))
+    await asyncio.sleep(0.3)  # timers of the last seconds
+    assert sessions() == before
+    assert not host.place.on_index_status
+    assert host.place.documents.texts() == {}
 
 
 @settings(max_examples=150, deadline=None)

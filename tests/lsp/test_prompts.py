@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from codeforge_ls.lsp.client import split_options
 from codeforge_ls.lsp.prompts import message_of
 from codeforge_ls.model.actions import ActorKind
 from codeforge_ls.model.approvals import Approval, Verdict
@@ -111,6 +112,14 @@ async def test_rich_clients_are_told_of_approvals_and_get_no_prompt(connect, hos
     assert not editor.all("window/showMessageRequest")
     assert not asking.done()
     asking.cancel()
+
+
+def test_options_of_the_session_are_told_from_settings():
+    flat = {"approvals": {"timeout_seconds": 5}, "symbols": True, "llm": {"model": "m"}}
+    settings = {"approvals": {"timeout_seconds": 5}, "llm": {"model": "m"}}
+    assert split_options(flat) == split_options({"codeforge": flat}) == ({"symbols": True}, settings)
+    assert split_options({"approvals": "client"}) == ({"approvals": "client"}, {})
+    assert split_options(None) == split_options([1]) == ({}, {})
 
 
 async def test_a_run_is_followed_by_events_deltas_and_one_bar(editor, host):

@@ -172,7 +172,6 @@ class Scene:
     def __init__(self, base: Path, model: ScriptedServer) -> None:
         self.root = (base / "ws").resolve()
         self.people: list[Person] = []
-        self.daemon = 0
         for name in ("home", "run", "state", "config", "ws"):
             (base / name).mkdir(mode=0o700)
         inherited = {
@@ -194,7 +193,6 @@ class Scene:
     async def person(self, profile: str = "visual-studio-code", *options: str) -> Person:
         person = await Person.start(self.root, self.env, client_capabilities(profile), *options)
         self.people.append(person)
-        self.daemon = (await person.do("health"))["pid"]
         return person
 
     def saved(self, name: str) -> str:
@@ -213,14 +211,22 @@ class Scene:
             (self.root / name).write_text(text)
 
     def close(self) -> None:
-        """End the daemon that our front end started, and wait for it."""
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            if self.daemon and b"codeforge_ls.daemon" in Path(f"/proc/{self.daemon}/cmdline").read_bytes():
-                os.kill(self.daemon, signal.SIGTERM)
-            end = time.monotonic() + 10
-            while self.daemon and time.monotonic() < end:
-                os.kill(self.daemon, 0)
+        """End the daemon that our front end started, and whatever else carries our home in its environment."""
+        for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 2)):
+            end = time.monotonic() + seconds
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            while self.processes() and time.monotonic() < end:
                 time.sleep(0.05)
+
+    def processes(self) -> list[int]:
+        mark, found = f"HOME={self.env['HOME']}".encode(), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +254,9 @@ async def embedded(model: ScriptedServer, tmp_path: Path) -> AsyncIterator[Scene
     made = Scene(tmp_path, model)
     yield made
     await made.leave()
+    left = made.processes()
+    made.close()
+    assert left == []
 
 
 def test_the_commands_are_the_catalogue():
@@ -364,6 +373,13 @@ async def test_bad_arguments_of_every_command_and_the_embedded_form(embedded):
     with pytest.raises(Exception, match="There is no command"):
         await person.do("no.such.command")
     assert (await person.do("health"))["status"] == "ok"
+    for seconds, kept in ((7, 7), (-7, 7), (8, 8)):  # a bad configuration keeps the one in force
+        given = {"codeforge": {"approvals": {"timeout_seconds": seconds}, "no such section": {}}}
+        person.client.workspace_did_change_configuration(types.DidChangeConfigurationParams(settings=given))
+        async with asyncio.timeout(10):
+            while (await person.do("config.get"))["settings"]["approvals"]["timeout_seconds"] != kept:
+                await asyncio.sleep(0.05)
+    await person.until(lambda: any("timeout_seconds" in line.message for line in person.client.log_messages))
     await person.until(lambda: person.status[-1].quiescent)
     symbols = await person.client.workspace_symbol_async(types.WorkspaceSymbolParams(query="two"))
     assert [symbol.name for symbol in symbols][:1] == ["two"]

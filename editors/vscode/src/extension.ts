@@ -1,111 +1,104 @@
-// CodeForge for VS Code: connections to codeforge-ls, palette commands and one status bar item.
+// CodeForge for VS Code: puts the parts together and registers the palette commands.
 
 import * as vscode from "vscode";
-import { answerApprovals, explainPolicy, rebuild, search, showHealth, showMap } from "./looking";
-import { pickRun, rewind, showRun, startRun } from "./runs";
+import { answerApprovals, Approvals } from "./approvals";
+import type { Channels } from "./connection";
+import { explainPolicy, rebuild, search, showHealth, showMap } from "./looking";
+import { cancelRun, pickRun, rewind, showRun, startPlan, startRun } from "./runs";
 import { Servers } from "./server";
+import { StatusItem } from "./status";
+import { Texts } from "./texts";
 
 type Action = (folder: vscode.WorkspaceFolder) => Promise<void>;
 
-export async function activate(context: vscode.ExtensionContext): Promise<void> {
-  const log = vscode.window.createOutputChannel("CodeForge", { log: true });
-  const trace = vscode.window.createOutputChannel("CodeForge Trace");
-  const servers = new Servers(log, trace);
-  context.subscriptions.push(log, trace, servers, statusItem(servers));
-  const actions: Record<string, Action> = {
-    search: (folder) => search(servers, folder),
-    map: (folder) => showMap(servers, folder),
-    run: async (folder) => {
-      const task = await vscode.window.showInputBox({ prompt: "What should the agent do?" });
-      if (task) await startRun(servers, folder, task);
-    },
-    plan: (folder) => startPlan(servers, folder),
-    cancel: async (folder) => {
-      const run = await pickRun(servers, folder, (run) => ["pending", "running", "suspended"].includes(run.status));
-      if (run) await servers.call(folder, "run.cancel", { run_id: run.id });
-    },
-    show: async (folder) => {
-      const run = await pickRun(servers, folder, () => true);
-      if (run) await showRun(servers, folder, run);
-    },
-    rewind: async (folder) => {
-      const run = await pickRun(servers, folder, () => true);
-      if (run) await rewind(servers, folder, run);
-    },
-    approvals: (folder) => answerApprovals(servers, folder),
-    explain: (folder) => explainPolicy(servers, folder),
-    index: (folder) => rebuild(servers, folder),
-    health: (folder) => showHealth(servers, folder),
-  };
-  for (const [name, action] of Object.entries(actions)) {
-    context.subscriptions.push(vscode.commands.registerCommand(`codeforge.ui.${name}`, () => guarded(servers, log, action)));
+let servers: Servers | undefined;
+
+export function activate(context: vscode.ExtensionContext): void {
+  const channels = openChannels();
+  const texts = new Texts();
+  const approvals = new Approvals(texts);
+  const status = new StatusItem();
+  const all = (servers = new Servers(channels, (_folder, question, token) => approvals.ask(question, token)));
+  all.onStatus((news) => status.take(news.folder, news.status));
+  all.onApproval(({ folder, news }) => approvals.hear(folder.uri.toString(), news));
+  all.onLost((folder) => approvals.forget(folder));
+  approvals.onCount((count) => status.waiting(count));
+  context.subscriptions.push(channels.log, channels.server, channels.trace, texts, approvals, status);
+
+  for (const [name, action] of Object.entries(actions(all, texts, approvals))) {
+    context.subscriptions.push(vscode.commands.registerCommand(`codeforge.ui.${name}`, () => guarded(all, channels, action)));
   }
   context.subscriptions.push(
-    vscode.commands.registerCommand("codeforge.ui.restart", () => servers.restart()),
-    vscode.commands.registerCommand("codeforge.ui.log", () => log.show(true)),
-    vscode.workspace.onDidChangeWorkspaceFolders(() => start(servers)),
-    vscode.workspace.onDidGrantWorkspaceTrust(() => start(servers)),
+    vscode.commands.registerCommand("codeforge.ui.restart", () => start(() => all.restart())),
+    vscode.commands.registerCommand("codeforge.ui.log", () => channels.log.show(true)),
+    vscode.commands.registerCommand("codeforge.ui.serverLog", () => channels.server.show(true)),
+    vscode.workspace.onDidChangeWorkspaceFolders(() => start(() => all.sync())),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => start(() => all.sync())),
     vscode.workspace.onDidChangeConfiguration((event) => {
-      if (event.affectsConfiguration("codeforge.server")) void servers.restart();
+      if (event.affectsConfiguration("codeforge.server")) void start(() => all.restart());
+      else if (event.affectsConfiguration("codeforge.settings")) void start(() => all.configure());
     }),
   );
-  await start(servers);
+  void start(() => all.sync());
 }
 
-async function start(servers: Servers): Promise<void> {
-  if (vscode.workspace.isTrusted) await servers.sync();
+/** VS Code waits for this, not for the subscriptions: sessions end in order. */
+export async function deactivate(): Promise<void> {
+  await servers?.close();
 }
 
-async function startPlan(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
-  const editor = vscode.window.activeTextEditor;
-  const selected = editor?.document.getText(editor.selection) ?? "";
-  const text = selected || (await vscode.window.showInputBox({ prompt: "Tasks, separated by ;" }))?.replaceAll(";", "\n");
-  const tasks = (text ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
-  if (!tasks.length) return;
-  const { plan_id } = await servers.call<{ plan_id: string }>(folder, "plan.start", { tasks });
-  void vscode.window.showInformationMessage(`CodeForge: ${plan_id} has begun, ${tasks.length} tasks.`);
+function openChannels(): Channels {
+  return {
+    log: vscode.window.createOutputChannel("CodeForge", { log: true }),
+    server: vscode.window.createOutputChannel("CodeForge Server"),
+    trace: vscode.window.createOutputChannel("CodeForge Trace"),
+  };
+}
+
+function actions(all: Servers, texts: Texts, approvals: Approvals): Record<string, Action> {
+  return {
+    search: (folder) => search(all, folder),
+    map: (folder) => showMap(all, texts, folder),
+    run: (folder) => startRun(all, texts, folder),
+    plan: (folder) => startPlan(all, texts, folder),
+    cancel: (folder) => cancelRun(all, folder),
+    show: async (folder) => {
+      const run = await pickRun(all, folder);
+      if (run) await showRun(all, texts, folder, run);
+    },
+    rewind: async (folder) => {
+      const run = await pickRun(all, folder);
+      if (run) await rewind(all, folder, run);
+    },
+    approvals: (folder) => answerApprovals(all, approvals, folder),
+    explain: (folder) => explainPolicy(all, folder),
+    index: (folder) => rebuild(all, folder),
+    health: (folder) => showHealth(all, texts, folder),
+  };
+}
+
+// In a restricted workspace no server is started: its settings could name any program.
+async function start(work: () => Promise<void>): Promise<void> {
+  if (vscode.workspace.isTrusted) await work();
 }
 
 // Runs a command for the folder it concerns and shows an error as the server worded it.
-async function guarded(servers: Servers, log: vscode.LogOutputChannel, action: Action): Promise<void> {
+async function guarded(all: Servers, channels: Channels, action: Action): Promise<void> {
   try {
-    const folder = await currentFolder(servers);
+    const folder = await currentFolder(all);
     if (folder) await action(folder);
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
-    log.error(text);
+    channels.log.error(text);
     void vscode.window.showErrorMessage(`CodeForge: ${text}`);
   }
 }
 
-async function currentFolder(servers: Servers): Promise<vscode.WorkspaceFolder | undefined> {
+async function currentFolder(all: Servers): Promise<vscode.WorkspaceFolder | undefined> {
   const uri = vscode.window.activeTextEditor?.document.uri;
   const own = uri && vscode.workspace.getWorkspaceFolder(uri);
-  const folders = servers.folders();
+  const folders = all.folders();
   if (own && folders.includes(own)) return own;
-  if (folders.length > 1) return vscode.window.showWorkspaceFolderPick();
-  if (!folders.length) {
-    const why = vscode.workspace.isTrusted ? "Open a folder first, or see the log." : "Trust this workspace first.";
-    throw new Error(`CodeForge is not running. ${why}`);
-  }
-  return folders[0];
-}
-
-function statusItem(servers: Servers): vscode.Disposable {
-  const item = vscode.window.createStatusBarItem("codeforge.status", vscode.StatusBarAlignment.Left, 100);
-  item.name = "CodeForge";
-  item.command = "codeforge.ui.health";
-  item.text = "$(circle-outline) CodeForge";
-  item.show();
-  const subscription = servers.onStatus(({ folder, status }) => {
-    const icon = status.health === "error" ? "$(error)" : status.quiescent ? "$(check)" : "$(sync~spin)";
-    item.text = `${icon} CodeForge: ${status.message.slice(0, 40)}`;
-    item.tooltip = `${folder.name}: ${status.message}`;
-    item.backgroundColor = status.health === "error" ? new vscode.ThemeColor("statusBarItem.errorBackground") : undefined;
-  });
-  return vscode.Disposable.from(item, subscription);
-}
-
-export function deactivate(): void {
-  // The context's subscriptions stop the clients.
+  if (!folders.length) throw new Error("Open a folder first.");
+  return folders.length > 1 ? vscode.window.showWorkspaceFolderPick() : folders[0];
 }

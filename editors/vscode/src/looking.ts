@@ -1,8 +1,13 @@
-// Search, map, policy and health: short questions and their answers.
+// Search, map, policy, index and health: short questions and their answers.
 
 import * as vscode from "vscode";
-import type { Approval, Hit, IndexStatus } from "./protocol";
+import type { Hit, IndexStatus, SearchAnswer } from "./protocol";
 import type { Servers } from "./server";
+import type { Texts } from "./texts";
+
+interface HitItem extends vscode.QuickPickItem {
+  hit: Hit;
+}
 
 /** Ask for words and jump to a hit. */
 export async function search(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
@@ -10,27 +15,25 @@ export async function search(servers: Servers, folder: vscode.WorkspaceFolder): 
   const value = editor?.document.getText(editor.selection) ?? "";
   const query = await vscode.window.showInputBox({ prompt: "Find code by words, names or a question", value });
   if (!query) return;
-  const answer = await servers.call<{ hits: Hit[]; index: IndexStatus }>(folder, "search", { query, limit: 30 });
-  const state = answer.index.percent < 100 ? ` (index ${answer.index.percent.toFixed(0)} %)` : "";
-  const items = answer.hits.map((hit) => ({
-    label: hit.symbol || hit.path.split("/").pop() || hit.path,
-    description: `${hit.path}:${hit.start_line}`,
-    detail: hit.text.split("\n").find((line) => line.trim())?.trim().slice(0, 120) ?? "",
-    hit,
-  }));
-  const chosen = await vscode.window.showQuickPick(items, { placeHolder: `${items.length} hits${state}`, matchOnDescription: true });
+  const answer = await servers.call<SearchAnswer>(folder, "search", { query, limit: 30 });
+  if (!answer.hits.length) {
+    void vscode.window.showInformationMessage(`CodeForge: nothing found${completeness(answer.index)}.`);
+    return;
+  }
+  const placeHolder = `${answer.hits.length} hits${completeness(answer.index)}`;
+  const chosen = await vscode.window.showQuickPick(answer.hits.map(itemOf), { placeHolder, matchOnDescription: true });
   if (!chosen) return;
-  const uri = vscode.Uri.joinPath(folder.uri, chosen.hit.path);
-  const start = new vscode.Position(chosen.hit.start_line - 1, 0);
-  await vscode.window.showTextDocument(uri, { selection: new vscode.Range(start, start) });
+  const start = new vscode.Position(Math.max(0, chosen.hit.start_line - 1), 0);
+  await vscode.window.showTextDocument(vscode.Uri.joinPath(folder.uri, chosen.hit.path), { selection: new vscode.Range(start, start) });
 }
 
 /** Show the repo map, drawn towards the open files. */
-export async function showMap(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
-  const open = vscode.window.visibleTextEditors.map((editor) => editor.document.uri).filter((uri) => uri.scheme === "file");
-  const focus = open.map((uri) => vscode.workspace.asRelativePath(uri, false));
+export async function showMap(servers: Servers, texts: Texts, folder: vscode.WorkspaceFolder): Promise<void> {
+  const open = vscode.window.visibleTextEditors.map((editor) => editor.document.uri);
+  const own = open.filter((uri) => uri.scheme === "file" && vscode.workspace.getWorkspaceFolder(uri) === folder);
+  const focus = own.map((uri) => vscode.workspace.asRelativePath(uri, false));
   const map = await servers.call<{ text: string }>(folder, "repomap", { budget_tokens: 4096, focus });
-  await showText(map.text, "plaintext");
+  await texts.show("repo map.txt", map.text);
 }
 
 /** Ask what the policy says of a command. */
@@ -42,33 +45,22 @@ export async function explainPolicy(servers: Servers, folder: vscode.WorkspaceFo
 }
 
 /** Show the health report as JSON. */
-export async function showHealth(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
-  await showText(JSON.stringify(await servers.call(folder, "health", { deep: true }), null, 2), "json");
+export async function showHealth(servers: Servers, texts: Texts, folder: vscode.WorkspaceFolder): Promise<void> {
+  await texts.show("health.json", JSON.stringify(await servers.call(folder, "health", { deep: true }), null, 2));
 }
 
-/** Rebuild the index. */
+/** Rebuild the index; the status bar shows how far it is. */
 export async function rebuild(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
   const status = await servers.call<IndexStatus>(folder, "index.build", { force: true });
   void vscode.window.showInformationMessage(`CodeForge: ${status.files} files indexed.`);
 }
 
-/** Answer a question that a hidden message asked. */
-export async function answerApprovals(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
-  const { approvals } = await servers.call<{ approvals: Approval[] }>(folder, "approval.list");
-  if (!approvals.length) {
-    void vscode.window.showInformationMessage("CodeForge: nothing waits for you.");
-    return;
-  }
-  const items = approvals.map((approval) => ({ label: approval.title, description: approval.decision.reason, detail: approval.id, approval }));
-  const chosen = (await vscode.window.showQuickPick(items, { placeHolder: "Which question?" }))?.approval;
-  if (!chosen) return;
-  await showText(chosen.command ?? chosen.preview, chosen.command ? "shellscript" : "diff");
-  const verdict = await vscode.window.showWarningMessage(`CodeForge: ${chosen.title}`, { modal: true, detail: chosen.decision.reason }, "Allow once", "Deny");
-  const answer = verdict === "Allow once" ? "allow_once" : "deny";
-  await servers.call(folder, "approval.answer", { approval_id: chosen.id, verdict: answer });
+function itemOf(hit: Hit): HitItem {
+  const detail = hit.text.split("\n").find((line) => line.trim())?.trim().slice(0, 120) ?? "";
+  const name = hit.path.split("/").pop() || hit.path;
+  return { label: hit.symbol || name, description: `${hit.path}:${hit.start_line}`, detail, hit };
 }
 
-async function showText(content: string, language: string): Promise<void> {
-  const document = await vscode.workspace.openTextDocument({ content, language });
-  await vscode.window.showTextDocument(document, { preview: true });
+function completeness(index: IndexStatus): string {
+  return index.percent < 100 ? ` (the index is at ${index.percent.toFixed(0)} %)` : "";
 }

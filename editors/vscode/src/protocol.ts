@@ -1,5 +1,12 @@
 // What the server sends and answers, as far as this extension uses it.
 
+export interface IndexStatus {
+  state: string;
+  percent: number;
+  files: number;
+  stale_files: number;
+}
+
 export interface Hit {
   path: string;
   start_line: number;
@@ -9,11 +16,9 @@ export interface Hit {
   text: string;
 }
 
-export interface IndexStatus {
-  state: string;
-  percent: number;
-  files: number;
-  stale_files: number;
+export interface SearchAnswer {
+  hits: Hit[];
+  index: IndexStatus;
 }
 
 export interface Run {
@@ -29,6 +34,13 @@ export interface Run {
   unpriced_calls: number;
 }
 
+export interface Plan {
+  id: string;
+  name: string;
+  status: string;
+  steps: { task: string; status: string; run_id: string | null; error: string }[];
+}
+
 export interface StoredEvent {
   seq: number;
   type: string;
@@ -36,12 +48,7 @@ export interface StoredEvent {
   payload: Record<string, unknown>;
 }
 
-export interface RunEvent {
-  run_id: string;
-  seq: number;
-  event: StoredEvent;
-}
-
+/** `codeforge/status` */
 export interface ServerStatus {
   health: "ok" | "warning" | "error";
   quiescent: boolean;
@@ -51,15 +58,26 @@ export interface ServerStatus {
 
 export interface Approval {
   id: string;
+  tool: string;
   title: string;
   preview: string;
   command: string | null;
   decision: { reason: string; profile: string };
 }
 
-export interface Checkpoint {
-  id: string;
-  label: string;
-  kind: string;
-  created_at: number;
+/** `codeforge/approval` */
+export type ApprovalNews =
+  | { state: "pending"; approval_id: string; approval: Approval }
+  | { state: "answered"; approval_id: string; outcome: string; answered_by: string };
+
+/** `codeforge/document/save`. With a version, only that version is saved: the person may have typed on. */
+export interface SaveRequest {
+  uri: string;
+  version?: number | null;
+}
+
+export interface Restored {
+  message: string;
+  changed: string[];
+  conflicts: string[];
 }

@@ -1,81 +1,56 @@
-// Runs as a person sees them: a notification with Cancel while it works, the summary and a way back when it ends.
+// Runs and plans as a person sees them: start, summary, log, cancel and the way back.
 
 import * as vscode from "vscode";
-import type { Run, RunEvent } from "./protocol";
+import type { Restored, Run, StoredEvent } from "./protocol";
 import type { Servers } from "./server";
+import type { Texts } from "./texts";
+import { work } from "./work";
 
-const ENDED = ["run.completed", "run.suspended"];
+const PAGE = 1000; // events asked for at a time
+const CANCELLABLE = ["pending", "running", "quality_gate", "suspended"];
 
-/** Start a run and show it until it ends. */
-export async function startRun(servers: Servers, folder: vscode.WorkspaceFolder, task: string): Promise<void> {
-  const { run_id } = await servers.call<{ run_id: string }>(folder, "run.start", { task });
-  await vscode.window.withProgress(
-    { location: vscode.ProgressLocation.Notification, title: "CodeForge", cancellable: true },
-    async (progress, token) => {
-      const ended = new Promise<void>((resolve) => {
-        const subscription = servers.onRunEvent((news) => {
-          if (news.run_id !== run_id) return;
-          const message = describe(news);
-          if (message) progress.report({ message });
-          if (ENDED.includes(news.event.type)) {
-            subscription.dispose();
-            resolve();
-          }
-        });
-        token.onCancellationRequested(() => {
-          servers.call(folder, "run.cancel", { run_id }).then(undefined, () => undefined);
-        });
-      });
-      const poll = endedInLog(servers, folder, run_id);
-      await Promise.race([ended, poll.done]);
-      poll.stop();
-    },
-  );
-  await report(servers, folder, run_id);
-}
-
-// Notifications may be dropped when the editor is slow; the log is the truth.
-function endedInLog(servers: Servers, folder: vscode.WorkspaceFolder, runId: string): { done: Promise<void>; stop: () => void } {
-  let timer: NodeJS.Timeout | undefined;
-  const done = new Promise<void>((resolve) => {
-    timer = setInterval(() => {
-      servers.call<{ run: Run }>(folder, "run.get", { run_id: runId, limit: 1 }).then(
-        ({ run }) => {
-          if (!["pending", "running", "quality_gate"].includes(run.status)) resolve();
-        },
-        () => resolve(),
-      );
-    }, 3000);
-  });
-  return { done, stop: () => clearInterval(timer) };
-}
-
-async function report(servers: Servers, folder: vscode.WorkspaceFolder, runId: string): Promise<void> {
-  const { run } = await servers.call<{ run: Run }>(folder, "run.get", { run_id: runId, limit: 1 });
+/** Start a run, show it until it ends, then offer its log and the way back. */
+export async function startRun(servers: Servers, texts: Texts, folder: vscode.WorkspaceFolder): Promise<void> {
+  const task = await vscode.window.showInputBox({ prompt: "What should the agent do?", ignoreFocusOut: true });
+  if (!task?.trim()) return;
+  const { run } = await work(servers, folder, "run", { task });
+  if (!run) return;
   const done = run.status === "completed";
-  const text = done ? run.output : `Run ${run.status}: ${run.reason}`;
+  const text = done ? run.output : `The run is ${run.status}. ${run.reason}`;
   const show = done ? vscode.window.showInformationMessage : vscode.window.showWarningMessage;
   const answer = await show(`CodeForge: ${text.slice(0, 300)}`, "Show Run", "Rewind");
-  if (answer === "Show Run") await showRun(servers, folder, run);
+  if (answer === "Show Run") await showRun(servers, texts, folder, run);
   if (answer === "Rewind") await rewind(servers, folder, run);
 }
 
-function describe({ event }: RunEvent): string {
-  const payload = event.payload;
-  if (event.type === "run.toolcall.requested") {
-    const given = (payload["arguments"] ?? {}) as Record<string, unknown>;
-    const subject = given["command"] ?? given["path"] ?? given["query"] ?? given["pattern"] ?? "";
-    return `${String(payload["tool"])} ${String(subject).slice(0, 80)}`;
-  }
-  if (event.type === "approval.requested") return "waits for your approval";
-  return event.type === "agent.step_done" ? "thinking" : "";
+/** Run the selected lines, or lines that are asked for, one after the other. */
+export async function startPlan(servers: Servers, texts: Texts, folder: vscode.WorkspaceFolder): Promise<void> {
+  const editor = vscode.window.activeTextEditor;
+  const selected = editor?.document.getText(editor.selection) ?? "";
+  const prompt = "Tasks, separated by ;";
+  const text = selected || (await vscode.window.showInputBox({ prompt, ignoreFocusOut: true }))?.replaceAll(";", "\n");
+  const tasks = (text ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
+  if (!tasks.length) return;
+  const { plan } = await work(servers, folder, "plan", { tasks });
+  if (!plan) return;
+  const done = plan.steps.filter((step) => step.status === "completed").length;
+  const error = plan.steps.find((step) => step.error)?.error ?? "";
+  const message = `CodeForge: the plan is ${plan.status}, ${done} of ${plan.steps.length} tasks done. ${error}`.trim();
+  const show = plan.status === "completed" ? vscode.window.showInformationMessage : vscode.window.showWarningMessage;
+  if ((await show(message, "Show Plan")) === "Show Plan") await texts.show(`${plan.id}.json`, JSON.stringify(plan, null, 2));
+}
+
+/** Cancel a run that a person picks. */
+export async function cancelRun(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
+  const run = await pickRun(servers, folder, (candidate) => CANCELLABLE.includes(candidate.status));
+  if (run) await servers.call(folder, "run.cancel", { run_id: run.id });
 }
 
 /** Let a person pick one of the newest runs. */
 export async function pickRun(
   servers: Servers,
   folder: vscode.WorkspaceFolder,
-  wanted: (run: Run) => boolean,
+  wanted: (run: Run) => boolean = () => true,
 ): Promise<Run | undefined> {
   const { runs } = await servers.call<{ runs: Run[] }>(folder, "run.list", { limit: 50 });
   const items = runs.filter(wanted).map((run) => ({ label: run.task.slice(0, 80), description: run.status, detail: run.id, run }));
@@ -87,29 +62,30 @@ export async function pickRun(
 }
 
 /** Open the whole log of a run as a document. */
-export async function showRun(servers: Servers, folder: vscode.WorkspaceFolder, run: Run): Promise<void> {
-  const { events } = await servers.call<{ events: { seq: number; type: string; time: number; payload: object }[] }>(folder, "run.get", {
-    run_id: run.id,
-    limit: 2000,
-  });
+export async function showRun(servers: Servers, texts: Texts, folder: vscode.WorkspaceFolder, run: Run): Promise<void> {
+  const events: StoredEvent[] = [];
+  for (let after = 0; ; ) {
+    const page = await servers.call<{ events: StoredEvent[]; next_cursor: number }>(folder, "run.events", { run_id: run.id, after, limit: PAGE });
+    events.push(...page.events);
+    if (page.events.length < PAGE) break;
+    after = page.next_cursor;
+  }
   const lines = events.map((event) => `${event.seq}\t${new Date(event.time * 1000).toISOString()}\t${event.type}\n${JSON.stringify(event.payload, null, 2)}`);
   const cost = `${(run.cost_nano_usd / 1e9).toFixed(4)} USD${run.unpriced_calls ? " and calls without a known price" : ""}`;
-  const head = `${run.id}\n${run.task}\n${run.status} ${run.reason}\n${run.step_count} steps, ${run.tokens_in} tokens in, ${run.tokens_out} out, ${cost}\n\n${run.output}\n`;
-  const document = await vscode.workspace.openTextDocument({ content: `${head}\n${lines.join("\n\n")}\n`, language: "plaintext" });
-  await vscode.window.showTextDocument(document, { preview: true });
+  const spent = `${run.step_count} steps, ${run.tokens_in} tokens in, ${run.tokens_out} out, ${cost}`;
+  const head = [run.id, run.task, `${run.status} ${run.reason}`.trim(), spent, "", run.output];
+  await texts.show(`${run.id}.log`, `${head.join("\n")}\n\n${lines.join("\n\n")}\n`);
 }
 
 /** Put back what a run changed. */
 export async function rewind(servers: Servers, folder: vscode.WorkspaceFolder, run: Run): Promise<void> {
-  const to = await vscode.window.showQuickPick(
-    [
-      { label: "To the start of the run", to: "first" },
-      { label: "Only the last change", to: "last" },
-    ],
-    { placeHolder: "How far? A safety checkpoint is taken first." },
-  );
-  if (!to) return;
-  const answer = await servers.call<{ message: string; conflicts: string[] }>(folder, "checkpoint.restore", { run_id: run.id, to: to.to });
+  const choices = [
+    { label: "To the start of the run", to: "first" },
+    { label: "Only the last change", to: "last" },
+  ];
+  const picked = await vscode.window.showQuickPick(choices, { placeHolder: "How far? A safety checkpoint is taken first." });
+  if (!picked) return;
+  const answer = await servers.call<Restored>(folder, "checkpoint.restore", { run_id: run.id, to: picked.to });
   const show = answer.conflicts.length ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
   void show(`CodeForge: ${answer.message}`);
 }

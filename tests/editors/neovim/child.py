@@ -55,8 +55,9 @@ class Child:
             if value := check():
                 return value
             time.sleep(0.05)
+        state = self.lua("return { Told, require('codeforge.events').status, #vim.lsp.get_clients() }")
         raise AssertionError(
-            f"not within {seconds} s: {what}; messages: {self.nvim.command_output('messages')}"
+            f"not within {seconds} s: {what}; {state}; {self.nvim.command_output('messages')}"
         )
 
     def ready(self) -> None:
@@ -95,6 +96,11 @@ class Child:
         """Start a run by command; returns its id."""
         self.nvim.command(f"CodeForge run {task}")
         return str(self.until("(require('codeforge.events').newest_at_work() or {}).id"))
+
+    def approve_from_terminal(self, approval_id: str) -> None:
+        """Answer a question by the command line."""
+        command = [BIN / "codeforge", "approve", approval_id]
+        subprocess.run(command, env=self.env, cwd=self.root, timeout=40, check=True, capture_output=True)
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """Wait for the end of a run; returns its record."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from tests.editors.neovim.child import BEFORE, EDIT, OTHER, neovim
+from tests.editors.neovim.child import BEFORE, EDIT, OTHER, Child, neovim
 
 FIX = [{"tool": "Edit", "arguments": EDIT}, {"say": "The total is right now."}]
 AFTER = BEFORE.replace(" - 1", "")
@@ -62,66 +60,77 @@ def test_allow_in_the_float_edits_the_file_and_rewind_takes_it_back() -> None:
         }
 
 
-@pytest.mark.parametrize("way", ["key", "closed", "command", "select", "select-dismissed"])
-def test_anything_but_a_clear_yes_changes_nothing(way: str) -> None:
-    settings = {"approvals": {"prompt": "select"}} if way.startswith("select") else {}
-    with neovim(FIX, **settings) as child:
-        child.ready()
-        before = child.tree()
-        if settings:
-            child.lua(
-                """
-                local answer = ...
-                vim.ui.select = function(items, opts, on_choice)
-                  Asked = opts.prompt
-                  for i, item in ipairs(items) do
-                    if item.title == answer then return on_choice(item, i) end
-                  end
-                  on_choice(nil, nil)
-                end
-                """,
-                "Deny" if way == "select" else "no such answer",
-            )
-        run_id = child.run()
-        if settings:
-            child.until("Asked")
-            assert "sum(prices)" in child.lua("return Asked")
-        else:
-            shown = child.until(child.float)
-            if way == "closed":
-                child.lua("vim.api.nvim_win_close(..., true)", shown["window"])
-            elif way == "command":
-                child.nvim.command("CodeForge deny")
-            else:
-                child.lua("vim.api.nvim_set_current_win(...)", shown["window"])
-                child.nvim.feedkeys("d", "x")
-        record = child.ended(run_id)
-        assert [state for state, _ in answers(record)] == ["denied"]
-        assert any(event["type"] == "run.toolcall.denied" for event in record["events"])
-        assert child.tree() == before
-        assert child.float() is None
-        assert child.lua(
-            "return vim.api.nvim_buf_get_lines(vim.fn.bufnr('cart.py'), 1, 2, false)[1]"
-        ).endswith("- 1")
+def refused(child: Child, run_id: str, before: dict[str, bytes]) -> None:
+    """The run got a no, and nothing has changed."""
+    record = child.ended(run_id)
+    assert [state for state, _ in answers(record)] == ["denied"]
+    assert any(event["type"] == "run.toolcall.denied" for event in record["events"])
+    assert child.tree() == before
+    child.until(lambda: child.float() is None)
+    assert child.lua("return vim.api.nvim_buf_get_lines(vim.fn.bufnr('cart.py'), 1, 2, false)[1]").endswith(
+        "- 1"
+    )
 
 
-def test_an_answer_from_the_terminal_closes_the_float() -> None:
+def test_anything_but_a_clear_yes_in_the_float_changes_nothing() -> None:
     with neovim(FIX) as child:
         child.ready()
+        before = child.tree()
+
+        run_id = child.run()
+        child.lua("vim.api.nvim_set_current_win(...)", child.until(child.float)["window"])
+        child.nvim.feedkeys("d", "x")
+        refused(child, run_id, before)
+
+        run_id = child.run()
+        child.lua("vim.api.nvim_win_close(..., true)", child.until(child.float)["window"])
+        refused(child, run_id, before)
+
         run_id = child.run()
         child.until(child.float)
-        approval = child.events("CodeForgeApprovalRequested")[0]["id"]
-        import subprocess
+        child.nvim.command("CodeForge deny")
+        refused(child, run_id, before)
 
-        from tests.editors.neovim.child import BIN
-
-        command = [BIN / "codeforge", "approve", approval]
-        subprocess.run(command, env=child.env, cwd=child.root, timeout=40, check=True, capture_output=True)
+        run_id = child.run()
+        child.until(child.float)
+        child.nvim.command("CodeForge cancel")
+        assert child.ended(run_id)["run"]["status"] == "cancelled"
         child.until(lambda: child.float() is None)
-        record = child.ended(run_id)
-        assert [state for state, _ in answers(record)] == ["allowed"]
+        assert child.tree() == before
+
+        run_id = child.run()  # and a yes from elsewhere closes the float
+        child.until(child.float)
+        child.approve_from_terminal(child.events("CodeForgeApprovalRequested")[-1]["id"])
+        child.until(lambda: child.float() is None)
+        assert [state for state, _ in answers(child.ended(run_id))] == ["allowed"]
         child.nvim.command("CodeForge approve")
         assert "no question waits" in child.lua("return Told[#Told]")
+
+
+def test_the_stock_prompt_denies_when_it_is_dismissed() -> None:
+    with neovim(FIX, approvals={"prompt": "select"}) as child:
+        child.ready()
+        before = child.tree()
+        child.lua(
+            """
+            vim.ui.select = function(items, opts, on_choice)
+              Asked = opts.prompt
+              for i, item in ipairs(items) do
+                if item.title == Answer then return on_choice(item, i) end
+              end
+              on_choice(nil, nil)
+            end
+            """
+        )
+        refused(child, child.run(), before)
+        assert "sum(prices)" in child.lua("return Asked")
+        child.lua("Answer = 'Deny'")
+        refused(child, child.run(), before)
+        child.lua("Answer = 'Allow once'")
+        record = child.ended(child.run())
+        assert [state for state, _ in answers(record)] == ["allowed"]
+        child.nvim.command("silent wall")
+        assert (child.root / "cart.py").read_text() == AFTER
 
 
 def test_search_map_and_health_without_a_run() -> None:

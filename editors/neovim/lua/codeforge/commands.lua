@@ -72,13 +72,13 @@ end
 
 ---@param argument table { checkpoint_id } or { run_id, to }
 local function rewind(argument)
-  codeforge.call("checkpoint.restore", argument, function(result)
+  codeforge.call("checkpoint.restore", argument, function(result, client)
     local text = ("%s: %d files taken back"):format(result.status, #result.changed)
     if #result.conflicts > 0 then
       text = ("%s; left as they are: %s"):format(text, table.concat(result.conflicts, ", "))
     end
+    require("codeforge.events").reconcile(codeforge.root(client), result.changed)
     codeforge.notify(("%s. Undo with :CodeForge rewind %s"):format(text, result.safety_checkpoint_id))
-    vim.cmd.checktime()
   end)
 end
 

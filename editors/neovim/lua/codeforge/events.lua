@@ -12,10 +12,6 @@ M.runs = {}
 M.status = {}
 
 local AT_WORK = { pending = true, running = true, quality_gate = true }
-local CHANGES = {
-  ["run.toolcall.result"] = true,
-  ["checkpoint.restored"] = true,
-}
 
 ---@param pattern string
 ---@param data table
@@ -46,8 +42,56 @@ function M.newest_at_work()
   end
 end
 
+--- The paths an event says were changed.
+---@param event table
+---@return string[]
+local function changed_paths(event)
+  if event.type == "checkpoint.restored" then
+    return (event.payload.restored or {}).changed or {}
+  elseif event.type == "run.toolcall.result" then
+    local files = (event.payload.applied or {}).files or {}
+    return vim.tbl_map(function(file)
+      return file.path
+    end, files)
+  end
+  return {}
+end
+
+---@param buf integer
+---@return boolean
+local function is_as_on_disk(buf)
+  local file = io.open(vim.api.nvim_buf_get_name(buf), "rb")
+  if not file then
+    return false
+  end
+  local disk = file:read("*a")
+  file:close()
+  local eol = ({ unix = "\n", dos = "\r\n", mac = "\r" })[vim.bo[buf].fileformat]
+  local text = table.concat(vim.api.nvim_buf_get_lines(buf, 0, -1, false), eol)
+  return disk == text .. (vim.bo[buf].endofline and eol or "")
+end
+
+--- Files have changed on disk: reload their buffers. One that the server has edited to the same text is not
+--- modified any more; one with changes of the person's own is left alone.
+---@param root string
+---@param paths string[]
+function M.reconcile(root, paths)
+  for _, path in ipairs(paths) do
+    local buf = vim.fn.bufnr("^" .. vim.fn.fnameescape(vim.fs.joinpath(root, path)) .. "$")
+    if buf ~= -1 and vim.api.nvim_buf_is_loaded(buf) then
+      if vim.bo[buf].modified and is_as_on_disk(buf) then
+        vim.bo[buf].modified = false
+      end
+      if not vim.bo[buf].modified then
+        vim.cmd.checktime(tostring(buf))
+      end
+    end
+  end
+end
+
 ---@param params { run_id: string, seq: integer, event: table }
-function M.on_run_event(params)
+---@param client_id integer
+function M.on_run_event(params, client_id)
   local event, run = params.event, run_state(params.run_id)
   if event.type == "run.created" then
     run.task = (event.payload.run or {}).task or ""
@@ -57,8 +101,9 @@ function M.on_run_event(params)
     run.status = "suspended"
   end
   require("codeforge.ui").on_event(params.run_id, event)
-  if CHANGES[event.type] then
-    vim.cmd.checktime() -- files on disk have changed under unmodified buffers
+  local client = vim.lsp.get_client_by_id(client_id)
+  if client then
+    M.reconcile(require("codeforge").root(client), changed_paths(event))
   end
   emit("CodeForgeRunEvent", params)
 end

@@ -1,0 +1,45 @@
+// The VS Code proof: a real workbench, the extension from its .vsix, the real server. Ends with `N passed, N failed`.
+
+import { mkdirSync } from "node:fs";
+import { makePlace } from "./place.mjs";
+import { SCENES } from "./scenes.mjs";
+import { Workbench } from "./workbench.mjs";
+
+const { WORKBENCH, VSIX, PROJECT, OUT } = process.env;
+const begun = Date.now();
+let passed = 0;
+let failed = 0;
+
+function check(holds, what) {
+  if (holds) passed += 1;
+  else failed += 1;
+  console.log(((Date.now() - begun) / 1000).toFixed(1).padStart(6), holds ? "ok  " : "FAIL", what);
+}
+
+async function play(scene, stage) {
+  try {
+    await scene(stage);
+  } catch (error) {
+    check(false, `${scene.name}: ${error.message.split("\n").slice(0, 4).join(" | ")}`);
+    await stage.bench.shot(`failure-${scene.name}`);
+    await stage.bench.tidy();
+  }
+}
+
+async function main() {
+  mkdirSync(OUT, { recursive: true });
+  const place = await makePlace(PROJECT);
+  let bench;
+  try {
+    bench = await Workbench.start({ directory: WORKBENCH, place, vsix: VSIX, out: OUT });
+    for (const scene of Object.values(SCENES)) await play(scene, { bench, place, check });
+    check(bench.outside.size === 0, `requests of the page to other hosts: ${[...bench.outside].join(" ") || "none"}`);
+  } finally {
+    await bench?.end();
+    await place.end();
+  }
+}
+
+await main().catch((error) => check(false, error.stack));
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,175 @@
+// The scenes of the proof, in order. Each clicks as a person does and then asks the disk and the log, not the screen alone.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { FILES } from "./place.mjs";
+
+const WANTS = "wants to";
+
+/** Gives an agent a task by the palette. */
+async function give({ bench }, task) {
+  await bench.command("Run Agent");
+  await bench.answer("What should the agent do?", task);
+}
+
+/** The newest run once it has ended, with its events, as the CLI beside the editor shows it. */
+async function lastRun({ place }) {
+  for (let tries = 0; tries < 60; tries += 1) {
+    const [run] = place.codeforge("runs")[0].runs;
+    if (run && !["pending", "running"].includes(run.status)) return place.codeforge("show", run.id)[0];
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  throw new Error("the run does not end");
+}
+
+const payloads = (shown, type) => shown.events.filter((event) => event.type === type).map((event) => event.payload);
+
+async function starts({ bench, check }) {
+  await bench.file("greeting.py");
+  check(true, `the extension is ready: ${await bench.status("CodeForge: ready")}`);
+  await bench.shot("ready");
+}
+
+async function searches({ bench, check }) {
+  await bench.command("Search Code");
+  await bench.answer("Find code by words", "main polite world");
+  await bench.shot("hits");
+  await bench.pick("app.py");
+  await bench.page.locator('.tab.active[data-resource-name="app.py"]').waitFor();
+  check(/print\(polite/.test(await bench.text()), "a hit of the search opens its file");
+}
+
+async function allows({ bench, place, check }) {
+  await bench.file("greeting.py");
+  await give({ bench }, "say good evening");
+  await bench.toast(WANTS).waitFor();
+  check((await bench.status("1 question waits")).includes("CodeForge"), "the status bar says that a question waits");
+  const buttons = await bench.toast(WANTS).locator(".monaco-button").allTextContents();
+  check(buttons.join() === "Allow once,Deny,Show All", `the question has its buttons: ${buttons}`);
+  await bench.shot("question");
+  await bench.click(WANTS, "Show All");
+  await bench.page.locator('.tab[data-resource-name="change.diff"]').waitFor();
+  await bench.toast(WANTS).waitFor();
+  await bench.shot("change");
+  check(place.read("greeting.py") === FILES["greeting.py"], "nothing is written while the question waits");
+  await bench.click(WANTS, "Allow once");
+  await bench.toast("grep -c").waitFor();
+  await bench.shot("command");
+  check(place.read("greeting.py").includes("Good evening, {name}"), "the edit is on disk: the clean document was saved again");
+  check(!(await bench.isDirty("greeting.py")), "its tab has no unsaved changes");
+  await bench.click("grep -c", "Allow once");
+  await bench.toast("The greeting is an evening one now.").waitFor();
+  await bench.shot("done");
+  await bench.dismiss("The greeting is an evening one now.");
+  await bench.file("greeting.py");
+  check(await bench.shows(/Good evening, \{name\}/), "the editor shows the edit");
+  check(place.read("seen.txt") === "1\n", "a command of the run saw the edit");
+  const shown = await lastRun({ place });
+  const answers = payloads(shown, "approval.answered");
+  check(shown.run.status === "completed" && answers.length === 2, `the log has the run: ${shown.run.id} ${shown.run.status}`);
+  check(answers.every((a) => a.state === "allowed" && a.answered_by.startsWith("editor:")), `and who allowed it: ${answers[0]?.answered_by}`);
+}
+
+async function denies({ bench, place, check }) {
+  const before = place.hashes();
+  await bench.file("notes.txt");
+  await give({ bench }, "change my notes");
+  await bench.click(WANTS, "Deny");
+  await bench.toast("The notes were not mine to change.").waitFor();
+  await bench.dismiss("The notes were not mine to change.");
+  check(place.hashes() === before && (await bench.shows(/one\ntwo/)), "denied: nothing changed, on disk or on the screen");
+  check(!(await bench.isDirty("notes.txt")), "denied: nothing to save");
+  const [answer] = payloads(await lastRun({ place }), "approval.answered");
+  check(answer?.state === "denied" && answer.answered_by.startsWith("editor:"), `the log says who denied: ${answer?.answered_by}`);
+}
+
+async function closes({ bench, place, check }) {
+  const before = place.hashes();
+  await give({ bench }, "change my notes");
+  await bench.dismiss(WANTS);
+  await bench.toast("The notes were not mine to change.").waitFor();
+  await bench.dismiss("The notes were not mine to change.");
+  check(place.hashes() === before && (await bench.shows(/one\ntwo/)), "closed without an answer: nothing changed");
+  const [answer] = payloads(await lastRun({ place }), "approval.answered");
+  check(answer?.state === "denied", `the log counts it as denied: ${answer?.answered_by}`);
+}
+
+async function keepsTyped({ bench, place, check }) {
+  await bench.file("app.py");
+  await bench.page.locator(".editor-group-container.active .view-line").first().click();
+  await bench.page.keyboard.press("Control+Home");
+  await bench.page.keyboard.type("# typed, not saved\n");
+  await give({ bench }, "greet the typed way");
+  await bench.click(WANTS, "Allow once");
+  await bench.toast("Everybody is greeted.").waitFor();
+  await bench.dismiss("Everybody is greeted.");
+  check(await bench.shows(/# typed, not saved[\s\S]*"everybody"/), "an unsaved document is edited and keeps what was typed");
+  check(place.read("app.py") === FILES["app.py"] && (await bench.isDirty("app.py")), "and it is left to the person to save");
+  await rewind({ bench }, "greet the typed way");
+  check(await bench.shows(/# typed, not saved[\s\S]*"world"/), "the rewind gives the typed text back, without the edit");
+  await bench.palette("File: Revert File");
+  check(await bench.shows(/^from greeting/), "the file is as it was");
+}
+
+/** Takes a run back to its start, and allows it where the policy asks. */
+async function rewind({ bench }, task) {
+  await bench.command("Rewind Run");
+  await bench.pick(task);
+  await bench.pick("To the start of the run");
+  const asked = bench.toast("wants to restore");
+  const done = bench.toast("Restored");
+  await asked.or(done).first().waitFor();
+  if (await asked.count()) await bench.click("wants to restore", "Allow once");
+  await done.waitFor();
+  await bench.shot("rewound");
+  await bench.dismiss("Restored");
+}
+
+async function rewinds({ bench, place, check }) {
+  await bench.file("greeting.py");
+  await rewind({ bench }, "say good evening");
+  check(await bench.shows(/Hello \{name\}/), "the editor shows the old text");
+  const wrong = Object.keys(FILES).filter((name) => place.read(name) !== FILES[name]);
+  check(!wrong.length, `every file is byte-exact again${wrong.map((name) => ` except ${name}`)}`);
+  check(!existsSync(join(place.workspace, "seen.txt")), "what the run's command made is gone");
+  check(!(await bench.isDirty("greeting.py")), "its tab has no unsaved changes");
+}
+
+async function cancels({ bench, place, check }) {
+  await give({ bench }, "something slow");
+  const work = bench.page.locator(".notifications-toasts .notification-list-item", { hasText: "Cancel" }).first();
+  await work.waitFor();
+  await bench.shot("work");
+  await work.getByRole("button", { name: "Cancel", exact: true }).click();
+  await bench.toast("The run is cancelled").waitFor();
+  await bench.dismiss("The run is cancelled");
+  check((await lastRun({ place })).run.status === "cancelled", "Cancel in the notification cancels the run");
+}
+
+async function survives({ bench, place, check }) {
+  const [{ pid }] = place.codeforge("daemon", "status");
+  process.kill(pid, "SIGKILL");
+  await bench.command("Search Code");
+  await bench.answer("Find code by words", "polite greeting");
+  await bench.pick("greeting.py");
+  await bench.page.locator('.tab.active[data-resource-name="greeting.py"]').waitFor();
+  const [now] = place.codeforge("daemon", "status");
+  check(now.running && now.pid !== pid, "after a kill of the daemon the next command works, with a new one");
+  await bench.status("CodeForge: ready");
+}
+
+async function saysWhy({ bench, place, check }) {
+  place.settings({ "codeforge.server.path": "/nowhere/codeforge-ls" });
+  await bench.toast("/nowhere/codeforge-ls was not found").waitFor();
+  await bench.status("CodeForge: not running");
+  await bench.shot("missing");
+  await bench.dismiss("was not found");
+  place.settings({ "codeforge.server.path": join(place.bin, "codeforge-ls"), "codeforge.server.arguments": ["--nonsense"] });
+  await bench.toast("Unknown option --nonsense").waitFor();
+  await bench.dismiss("Unknown option --nonsense");
+  check(true, "a server that is missing or refuses is explained in its words");
+  place.settings({ "codeforge.server.path": join(place.bin, "codeforge-ls") });
+  check(true, `the right setting is enough: ${await bench.status("CodeForge: ready")}`);
+}
+
+export const SCENES = { starts, searches, allows, denies, closes, keepsTyped, rewinds, cancels, survives, saysWhy };
