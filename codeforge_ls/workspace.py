@@ -150,7 +150,9 @@ class Workspace:
         )
 
         async def opening(run: Run) -> Sequence[Message]:
-            repo_map = await index.repo_map(MAP_BUDGET, query=run.task[:2000])
+            repo_map = None
+            with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
+                repo_map = await index.repo_map(MAP_BUDGET, query=run.task[:2000])
             return first_messages(root, mode_named(run.mode), run.task, repo_map)
 
         runs = Runs(

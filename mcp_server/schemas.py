@@ -98,7 +98,7 @@ def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Sc
             target = definitions[node["$ref"].rpartition("/")[2]]
             inlined = {key: value for key, value in target.items() if key != "description"}
             return walk({**inlined, **{key: value for key, value in node.items() if key != "$ref"}})
-        if {"type": "null"} in node.get("anyOf", ()):
+        if optional_null and {"type": "null"} in node.get("anyOf", ()):
             return walk(without_null(node))
         return {key: inside(key, value) for key, value in node.items() if key not in leave}
 
@@ -108,7 +108,7 @@ def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Sc
     def without_null(node: Schema) -> Schema:
         real = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
         kept = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
-        return {**real, **kept} if optional_null else {**kept, "type": [real["type"], "null"]}
+        return {**real, **kept}
 
     plain: Schema = walk({key: value for key, value in schema.items() if key != "description"})
     return plain

@@ -119,16 +119,22 @@ def _read(path: Path, shown: str) -> bytes | None:
         return None
     except OSError as error:
         raise InvalidInput(f"{shown} cannot be read: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidInput(f"{shown} is not a regular file.", hint="Only files can be read and edited.")
-        if status.st_size > MAX_FILE:
-            raise LimitReached(
-                f"{shown} has {status.st_size:,} bytes; the limit is {MAX_FILE:,}.",
-                hint="Use Grep or Search on it.",
-            )
-        return file.read(MAX_FILE + 1)
+    try:
+        _refuse_odd(os.fstat(descriptor), shown)  # first: a directory cannot even be opened as a file object
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_FILE + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_odd(status: os.stat_result, shown: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidInput(f"{shown} is not a regular file.", hint="Only files can be read and edited.")
+    if status.st_size > MAX_FILE:
+        raise LimitReached(
+            f"{shown} has {status.st_size:,} bytes; the limit is {MAX_FILE:,}.",
+            hint="Use Grep or Search on it.",
+        )
 
 
 def _write(path: Path, data: bytes | None, base_hash: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,10 +28,12 @@ STEP_OF_RUN = {
 class PlanRequest(Frozen):
     """What is wanted of a plan."""
 
-    tasks: tuple[str, ...] = Field(min_length=1, max_length=100, description="Tasks, in the order to be done")
+    tasks: tuple[Annotated[str, Field(min_length=1, max_length=100_000)], ...] = Field(
+        min_length=1, max_length=100, description="Tasks, in the order to be done"
+    )
     name: str = Field(default="", max_length=200)
     profile: str | None = Field(default=None, max_length=100)
-    mode: str = "coder"
+    mode: str = Field(default="coder", max_length=100)
     model: str | None = Field(default=None, max_length=200)
 
 

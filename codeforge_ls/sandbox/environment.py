@@ -26,6 +26,7 @@ _GIT = {
     "core.editor": "false",
     "sequence.editor": "false",
     "commit.gpgSign": "false",
+    "diff.autoRefreshIndex": "false",  # git diff rewrites the index by it, optional locks or not
 }
 _SIMPLE = re.compile(r"[A-Za-z0-9_@%+=:,./\- '\"]+\Z")
 _BUILTINS = frozenset(

@@ -60,7 +60,7 @@ class Endurance:
         self.editor, self.agent = await editor(self.ground), await agent(self.ground)
         began = time.monotonic()
         await self.editor.command("index.build", 300)
-        self.part.facts["indexed"] = f"{FILES} files in {time.monotonic() - began:.0f} s"
+        self.part.facts["indexed"] = f"{len(list(self.ground.root.rglob('*.py')))} files in {time.monotonic() - began:.0f} s"
         self.paths = sorted(path for path in self.ground.root.rglob("*.py") if path.stat().st_size < 60_000)
         self.open = self.rng.sample(self.paths, 5)
         for path in self.open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
 
@@ -45,8 +46,22 @@ async def prove(part: Part, *, cases: int) -> None:
             await asyncio.to_thread(ground.close)
 
 
+class _Unforeseen(logging.Handler):
+    """Errors that were logged with a traceback: nobody had foreseen them. Collected into a list."""
+
+    def __init__(self, into: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._into = into
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self._into.append(f"{record.getMessage()}: {record.exc_info[1]!r}"[:400])
+
+
 async def _calls(operations: Operations, ground: Ground, part: Part, cases: int) -> None:
     hostile, names = Hostile(part.seed), operations.names()
+    unforeseen: list[str] = []
+    logging.getLogger("codeforge_ls").addHandler(handler := _Unforeseen(unforeseen))
     before, git, slowest = ground.picture(), ground.git_picture(), (0.0, "")
     for case in range(cases):
         name = hostile.rng.choice(names)
@@ -58,19 +73,24 @@ async def _calls(operations: Operations, ground: Ground, part: Part, cases: int)
         began = time.monotonic()
         try:
             result = await asyncio.wait_for(operations.call(name, arguments, actor), CALL_SECONDS)
-            json.dumps(result, allow_nan=False)
             part.count("answered")
+            if "Internal error" in json.dumps(result, allow_nan=False):
+                part.fail(f"{shown}: {result}")
         except CodeForgeError as error:
             part.count(error.code)
             if error.code == "internal" or not error.message:
                 part.fail(f"{shown}: {error.code}: {error}")
         except Exception as error:
             part.fail(f"{shown}: {type(error).__name__}: {str(error)[:300]}")
+        for text in unforeseen:
+            part.fail(f"{shown}: logged {text}")
+        unforeseen.clear()
         slowest = max(slowest, (time.monotonic() - began, name))
         now = ground.picture()
         if now != before and not (name in MAY_CHANGE and actor.is_person):
             part.fail(f"{shown}: changed {sorted(set(now.items()) ^ set(before.items()))}")
         before = now
+    logging.getLogger("codeforge_ls").removeHandler(handler)
     if ground.git_picture() != git:
         part.fail(f"the user's .git changed (seed {part.seed})")
     part.facts["slowest call"] = f"{slowest[0] * 1000:.0f} ms ({slowest[1]})"

@@ -190,6 +190,9 @@ M.subcommands = {
       with_checkpoints(args[1], function(checkpoints, client)
         pick(checkpoints, "What changed since", checkpoint_line, function(checkpoint)
           codeforge.call("checkpoint.diff", { checkpoint_id = checkpoint.id }, function(result)
+            if result.diff == "" then
+              return codeforge.notify("nothing on disk has changed since")
+            end
             require("codeforge.ui").scratch("diff/" .. checkpoint.id, result.diff, "diff")
           end, nil, client)
         end)
