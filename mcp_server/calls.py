@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codeforge_ls.operations import Operations
     from codeforge_ls.operations.host import WorkspaceHost
 
-CALL_SECONDS = 50.0  # many clients give a call up after 60
+CALL_SECONDS = 50.0  # many clients give a call up after 60; a pending edit answers by itself after 45
 PROGRESS_SECONDS = 4.0  # clients are promised a sign of life at least every 5
 TICK_SECONDS = 0.5  # how often new progress is passed on
 MAX_CALLS = 32  # calls under way on one connection; an agent that sends more is told so

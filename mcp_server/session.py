@@ -45,6 +45,7 @@ async def serve_mcp(
         async with anyio.create_task_group() as group:
             group.start_soon(wire.pump_in)
             group.start_soon(wire.pump_out, group.cancel_scope)
+            group.start_soon(_warm_up, wire, host)
             # One server object serves all connections; what belongs to one of them travels in its state.
             await serve_dual_era_loop(server, wire.inbound, wire.outbound, lifespan_state=connection)
             with anyio.move_on_after(FLUSH_SECONDS):
@@ -54,6 +55,15 @@ async def serve_mcp(
         with anyio.move_on_after(END_SECONDS, shield=True), contextlib.suppress(Exception):
             await connection.end()
     return 1 if wire.broken else 0
+
+
+async def _warm_up(wire: _Wire, host: WorkspaceHost) -> None:
+    """Open the workspace once the first answer is out, so that the first tool call need not wait for it."""
+    await wire.answered.wait()
+    try:
+        await host.operations()
+    except Exception as error:  # noqa: BLE001 - the first call will hit it too, and say so
+        log.info("the workspace cannot be opened yet: %s", error)
 
 
 @functools.cache
@@ -69,7 +79,7 @@ class _Wire:
         self._reader, self._writer = reader, writer
         self._open: set[int | str] = set()
         self.broken = False
-        self.flushed = asyncio.Event()
+        self.answered, self.flushed = asyncio.Event(), asyncio.Event()
         self._to_server: MemoryObjectSendStream[SessionMessage | Exception]
         self.inbound: MemoryObjectReceiveStream[SessionMessage | Exception]
         self._to_server, self.inbound = anyio.create_memory_object_stream(0)

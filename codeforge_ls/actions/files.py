@@ -88,11 +88,11 @@ class WorkspaceFiles:
             raise NotFound(f"There is no file {now.path!r}.", hint="Use Glob to find its name.")
         return now
 
-    async def put(self, now: Current, data: bytes | None) -> None:
+    async def put(self, now: Current, data: bytes | None, *, save: bool = True) -> None:
         """Replace what ``now`` describes by ``data`` (None deletes). Raises ``Conflict`` when it changed meanwhile.
 
         A document that an editor holds is edited there; if it was saved before, the editor is asked to save it
-        again, so that commands see the new text. Text that was not saved stays a person's to save.
+        again (``save``), so that commands see the new text. Unsaved text stays a person's to save.
         """
         latest = await self.current(now.path)
         if latest.hash != now.hash:
@@ -106,7 +106,7 @@ class WorkspaceFiles:
                     f"The editor did not take the edit of {now.path}.",
                     hint="The document changed; read it and retry.",
                 )
-            if was_saved:
+            if was_saved and save:
                 await latest.held_by.save(now.path)
             return
         await asyncio.to_thread(_write, Path(self.resolve(now.path).real), data, now.hash)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 
 from codeforge_ls.model.actions import Applied
 
-ANSWER_WITHIN = 50.0  # seconds; many clients give a call up after 60
+ANSWER_WITHIN = 45.0  # seconds; no call of an agent is to take longer than 50
 KEEP_RESULT = 600.0  # seconds that the result of a pending call waits to be fetched
 
 

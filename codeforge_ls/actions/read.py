@@ -8,6 +8,7 @@ from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.tool import Answer, ToolContext, ToolKind, clip
 from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
 from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.errors import InvalidInput
 
 
 class ReadArguments(Frozen):
@@ -30,6 +31,10 @@ async def prepare(arguments: ReadArguments, context: ToolContext) -> Answer:
     if lines and not lines[-1]:
         lines.pop()
     first = arguments.offset
+    if first > max(1, len(lines)):
+        raise InvalidInput(
+            f"{now.path} has {len(lines)} lines; line {first} is past its end.", data={"field": "offset"}
+        )
     shown = lines[first - 1 : first - 1 + arguments.limit]
     body = "\n".join(f"{first + i}\t{line[:2000]}" for i, line in enumerate(shown))
     note = " (unsaved text of the editor)" if now.document else ""

@@ -50,22 +50,31 @@ class Rewinder:
     async def restore(self, checkpoint: Checkpoint, stream: str, only: tuple[str, ...] | None) -> Restored:
         """Bring disk and open documents back. What a person changed meanwhile is in the safety checkpoint."""
         then = await self._unsaved_at(checkpoint)
+        edited: list[str] = []
         refused: list[str] = []
 
-        async def through_editor(path: str, data: bytes | None) -> bool:
-            if not await self._put(path, then.get(path), data):
+        async def give(path: str, data: bytes | None) -> None:
+            try:
+                if await self._give_back(path, then.get(path), data):
+                    edited.append(path)
+            except CodeForgeError:
                 refused.append(path)
+
+        async def through_editor(path: str, data: bytes | None) -> bool:
+            await give(path, data)
             # Where the editor saved what it was given, the disk is done; else it is restored as well.
             return data is not None and await self.files.disk_hash(path) == content_hash(data)
 
         restored = await self.checkpoints.restore(checkpoint, stream, only=only, write=through_editor)
         for path in dict.fromkeys([*then, *(only or ())]):
-            if path in restored.changed:
-                continue
-            if not await self._put(path, then.get(path), await self._was(checkpoint, path)):
-                refused.append(path)
-        conflicts = tuple(dict.fromkeys([*restored.conflicts, *refused]))
-        return restored.model_copy(update={"conflicts": conflicts})
+            if path not in restored.changed:
+                await give(path, await self._was(checkpoint, path))
+        return restored.model_copy(
+            update={
+                "changed": tuple(dict.fromkeys([*restored.changed, *edited])),
+                "conflicts": tuple(dict.fromkeys([*restored.conflicts, *refused])),
+            }
+        )
 
     async def _was(self, checkpoint: Checkpoint, path: str) -> bytes | None:
         try:
@@ -73,17 +82,18 @@ class Rewinder:
         except NotFound:
             return None
 
-    async def _put(self, path: str, text: str | None, data: bytes | None) -> bool:
-        """Give an open document its text of that time. True also when nothing had to be done."""
-        try:
-            now = await self.files.current(path)
-            if now.held_by is None or (text is None and data is None):
-                return True
-            wanted = now.text().encode(text) if text is not None else data
-            if wanted is not None and now.hash != content_hash(wanted):
-                await self.files.put(now, wanted)
-        except CodeForgeError:
+    async def _give_back(self, path: str, text: str | None, data: bytes | None) -> bool:
+        """Give an open document the text it had: unsaved ``text``, else ``data``. False: nothing had to be done.
+
+        Raises ``Conflict`` when the editor does not take it.
+        """
+        now = await self.files.current(path)
+        if now.held_by is None:
             return False
+        wanted = now.text().encode(text) if text is not None else data
+        if wanted is None or now.hash == content_hash(wanted):
+            return False
+        await self.files.put(now, wanted, save=text is None)
         return True
 
     async def _unsaved_at(self, checkpoint: Checkpoint) -> dict[str, str]:

@@ -32,11 +32,15 @@ LINK, EXECUTABLE, PLAIN = "120000", "100755", "100644"
 
 @dataclass
 class Picture:
-    """A captured workspace: a tree per unit, odd permission bits per file, and what was left out (quoted paths)."""
+    """A captured workspace: a tree per unit, odd permission bits per file, and what was left out (quoted paths).
+
+    ``by_force``: paths that come along from this picture on, only because they were named in ``forced``.
+    """
 
     units: dict[bytes, str] = field(default_factory=dict)
     modes: dict[bytes, int] = field(default_factory=dict)
     skipped: list[SkippedPath] = field(default_factory=list)
+    by_force: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class _Capture:
         inside = _paths_inside([*candidates, *stamps.entries] if nested else [], nested)
         wanted = [path for path in candidates if path not in inside]
 
+        seen_anyway = {*untracked, *user.tracked, *stamps.entries, *inside}
+        self._picture.by_force += [joined(name, path) for path in forced - seen_anyway]
         stored, gone = self._store(unit, wanted, folders, objects)
         gone += [path for path in inside if path in stamps.entries]
         for path in gone:

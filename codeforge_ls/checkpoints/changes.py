@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codeforge_ls.checkpoints.history import Stored, modes_of
+from codeforge_ls.checkpoints.history import Stored, modes_of, trees_above
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import joined, shown, unquoted
 from codeforge_ls.checkpoints.placing import ABSENT, ABSENT_MODE, FileState, bits_for
@@ -41,6 +42,17 @@ def changes(shadow: Shadow, now: Stored, then: Stored) -> list[Change]:
     return [
         change for path, change in sorted(found.items()) if path not in skipped and change.now != change.then
     ]
+
+
+def state_in(shadow: Shadow, stored: Stored, path: bytes) -> FileState:
+    """What a path is in a checkpoint."""
+    for tree, name in trees_above(stored, path):
+        for row in shadow.git("ls-tree", "-z", "--full-tree", tree, "--", name).split(b"\0")[:-1]:
+            fields, found = row.split(b"\t", 1)
+            mode, kind, blob = fields.decode().split()
+            if kind == "blob" and os.fsdecode(found) == name:
+                return _with_bits(FileState(mode, blob), modes_of(shadow, stored).get(path))
+    return ABSENT
 
 
 def _unit_trees(now: Stored, then: Stored) -> Iterator[tuple[bytes, str, str]]:
@@ -83,8 +95,13 @@ def _bits_change(path: bytes, now: int | None, then: int | None) -> Change:
     )
 
 
-def changed_paths(shadow: Shadow, before: dict[bytes, str], after: dict[bytes, str]) -> list[FileChange]:
-    """The files that differ between two sets of unit trees, by path. Contents and the executable bit count."""
+def changed_paths(
+    shadow: Shadow,
+    before: dict[bytes, str],
+    after: dict[bytes, str],
+    modes: tuple[dict[bytes, int], dict[bytes, int]],
+) -> list[FileChange]:
+    """The files that differ between two sets of unit trees, by path; ``modes`` are the odd permission bits of both."""
     found: list[FileChange] = []
     for unit in sorted(before.keys() | after.keys()):
         old_tree, new_tree = before.get(unit, EMPTY_TREE), after.get(unit, EMPTY_TREE)
@@ -93,6 +110,9 @@ def changed_paths(shadow: Shadow, before: dict[bytes, str], after: dict[bytes, s
         for path, (old, new) in _raw_differences(shadow, old_tree, new_tree):
             change = "created" if old.absent else "deleted" if new.absent else "modified"
             found.append(FileChange(path=shown(joined(unit, path)), change=change))
+    known = {change.path for change in found}
+    odd = {path for path in modes[0].keys() | modes[1].keys() if modes[0].get(path) != modes[1].get(path)}
+    found += [FileChange(path=shown(p), change="modified") for p in sorted(odd) if shown(p) not in known]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from codeforge_ls.checkpoints.capture import Picture
@@ -57,6 +58,7 @@ def record(shadow: Shadow, root: bytes, picture: Picture, purpose: Purpose) -> C
         branch=branch,
         units=tuple(quoted(name) for name in names),
         skipped=tuple(sorted(picture.skipped, key=lambda entry: entry.path)),
+        by_force=tuple(sorted(map(quoted, picture.by_force))),
     )
     entries = {f"u{number}": ("tree", picture.units[name]) for number, name in enumerate(names)}
     entries[META] = ("blob", shadow.add_blob(meta.model_dump_json().encode()))
@@ -83,24 +85,43 @@ def modes_of(shadow: Shadow, stored: Stored) -> dict[bytes, int]:
 
 def known(shadow: Shadow) -> list[Checkpoint]:
     """Every checkpoint that is stored, oldest first. Unreadable ones are logged and left out."""
+    return [meta.checkpoint(commit) for commit, meta in _records(shadow)]
+
+
+def first_forced(shadow: Shadow, paths: Collection[bytes]) -> dict[bytes, Stored]:
+    """Of paths that came along by force: the oldest checkpoint they came along with."""
+    wanted = {quoted(path): path for path in paths}
+    found: dict[bytes, str] = {}
+    for commit, meta in _records(shadow):
+        for name in wanted.keys() & set(meta.by_force):
+            found.setdefault(wanted[name], commit)
+    return {path: load(shadow, commit) for path, commit in found.items()}
+
+
+def _records(shadow: Shadow) -> list[tuple[str, Meta]]:
+    """Commit and record of every checkpoint, oldest first."""
     commits = shadow.git("rev-list", f"--glob={REFS}*").decode().split()
     found = []
     with shadow.contents() as contents:
         for commit in commits:
             try:
-                found.append(Meta.parse(contents.read(f"{commit}:{META}")).checkpoint(commit))
+                found.append((commit, Meta.parse(contents.read(f"{commit}:{META}"))))
             except (NotFound, Unavailable) as error:
                 log.warning("The checkpoint %s is left out: %s", commit[:12], error.message)
-    return sorted(found, key=lambda checkpoint: checkpoint.created_at)
+    return sorted(found, key=lambda one: one[1].created_at)
 
 
 def read(shadow: Shadow, commit: str, path: bytes) -> bytes:
     """The bytes of one file (or the target of a link) in a checkpoint. Raises NotFound when it holds none."""
-    stored = load(shadow, commit)
+    for tree, relative in trees_above(load(shadow, commit), path):
+        with contextlib.suppress(GitFailed):
+            return shadow.git("cat-file", "blob", f"{tree}:{relative}")
+    raise NotFound("The checkpoint holds no such file.", data={"commit": commit})
+
+
+def trees_above(stored: Stored, path: bytes) -> Iterator[tuple[str, str]]:
+    """The unit trees that may hold a path, the innermost first, and its name in each."""
     owners = [name for name in stored.units if not name or path.startswith(name + b"/")]
     for name in sorted(owners, key=len, reverse=True):
         relative = path[len(name) + 1 :] if name else path
-        spelled = relative.decode("utf-8", "surrogateescape")
-        with contextlib.suppress(GitFailed):
-            return shadow.git("cat-file", "blob", f"{stored.units[name]}:{spelled}")
-    raise NotFound("The checkpoint holds no such file.", data={"commit": commit})
+        yield stored.units[name], relative.decode("utf-8", "surrogateescape")

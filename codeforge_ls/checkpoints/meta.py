@@ -30,6 +30,7 @@ class Meta(Frozen):
     branch: str
     units: tuple[str, ...]
     skipped: tuple[SkippedPath, ...]
+    by_force: tuple[str, ...] = ()
 
     @staticmethod
     def parse(raw: bytes) -> Meta:

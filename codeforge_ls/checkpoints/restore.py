@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,8 @@ from pydantic import ValidationError
 
 from codeforge_ls.checkpoints import history
 from codeforge_ls.checkpoints.capture import LINK, capture
-from codeforge_ls.checkpoints.changes import Change, changes
-from codeforge_ls.checkpoints.history import Purpose
+from codeforge_ls.checkpoints.changes import Change, changes, state_in
+from codeforge_ls.checkpoints.history import Purpose, Stored
 from codeforge_ls.checkpoints.names import quoted, shown, unquoted
 from codeforge_ls.checkpoints.placing import Blocked, FileState, Placing, emptied_by
 from codeforge_ls.checkpoints.shadow import Contents, Shadow
@@ -61,7 +62,7 @@ def restore(
     picture = capture(shadow, root, forced)
     purpose = Purpose(stream, f"Before the restore of {target.label or target.id}", CheckpointKind.SAFETY)
     safety = history.record(shadow, root, picture, purpose)
-    todo = _chosen(changes(shadow, history.load(shadow, safety.commit), wanted), only)
+    todo = _todo(shadow, history.load(shadow, safety.commit), wanted, only)
     journal = Journal(
         checkpoint_id=target.id,
         target=target.commit,
@@ -88,13 +89,30 @@ def finish(shadow: Shadow, root: bytes) -> Restored | None:
         file.replace(file.with_suffix(".broken"))
         return None
     only = None if journal.only is None else {unquoted(path) for path in journal.only}
-    todo = _chosen(changes(shadow, safety, wanted), only)
+    todo = _todo(shadow, safety, wanted, only)
     placing = Placing(root, journal.temporary.encode())
     for change in todo:
         placing.sweep(change.path)
     log.info("Completing the restore of %s that was cut short.", journal.checkpoint_id)
     shadow.cancellation.seal()
     return _apply(shadow, root, journal, safety.meta.checkpoint(safety.commit), todo, None)
+
+
+def _todo(shadow: Shadow, safety: Stored, wanted: Stored, only: Collection[bytes] | None) -> list[Change]:
+    """What is to be done. An ignored file that the target lacks because nobody had named it yet was there all the
+    same: it goes back to what it was when it first came along, not away."""
+    todo = _chosen(changes(shadow, safety, wanted), only)
+    missing = [change.path for change in todo if change.then.absent]
+    first = history.first_forced(shadow, missing) if missing else {}
+    since = wanted.meta.created_at
+    later = {path: stored for path, stored in first.items() if stored.meta.created_at > since}
+    settled = [
+        replace(change, then=state_in(shadow, later[change.path], change.path))
+        if change.path in later
+        else change
+        for change in todo
+    ]
+    return [change for change in settled if change.now != change.then]
 
 
 def _chosen(todo: list[Change], only: Collection[bytes] | None) -> list[Change]:

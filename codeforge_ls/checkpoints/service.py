@@ -130,7 +130,9 @@ class Checkpoints:
 
         def work(shadow: Shadow) -> list[FileChange]:
             picture = capture(shadow, self._root, _remember(shadow, set()))
-            return changes.changed_paths(shadow, history.load(shadow, checkpoint.commit).units, picture.units)
+            then = history.load(shadow, checkpoint.commit)
+            modes = (history.modes_of(shadow, then), picture.modes)
+            return changes.changed_paths(shadow, then.units, picture.units, modes)
 
         return await self._exclusive(work)
 

@@ -11,7 +11,7 @@ from codeforge_ls.lsp.documents import Encoding, sanitised
 from codeforge_ls.lsp.places import file_path
 from codeforge_ls.model.base import JsonObject, JsonValue
 
-OWN_OPTIONS = frozenset({"symbols", "approvals", "deltas"})
+OWN_OPTIONS = frozenset({"symbols", "approvals", "deltas", "save"})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pygls.exceptions import JsonRpcException
 
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.base import JsonObject
-from codeforge_ls.model.errors import CodeForgeError
+from codeforge_ls.model.errors import CodeForgeError, InvalidInput
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -37,7 +37,10 @@ def error_object(error: BaseException, method: str) -> JsonObject:
         return {"code": error.rpc_code, "message": error.text, "data": error.as_json()}
     if isinstance(error, Refusal):
         found: JsonObject = {"code": error.code, "message": error.message}
-        return found if error.data is None else {**found, "data": error.data}
+        # Wrong parameters of a command have the same stable code as wrong arguments of its operation.
+        stable: JsonObject = {"code": InvalidInput.code} if error.code == INVALID_PARAMS else {}
+        data = {**stable, **(error.data or {})}
+        return {**found, "data": data} if data else found
     if isinstance(error, JsonRpcException):
         return {"code": error.code, "message": error.message[:MAX_TEXT]}
     log.error("request %s failed", method, exc_info=error)

@@ -102,7 +102,7 @@ async def events_verify(call: Call, arguments: Stream) -> JsonObject:
 class Retention(Frozen):
     """Streams whose last event is older than so many days; the configured retention when not given."""
 
-    older_than_days: float | None = Field(default=None, ge=0)
+    older_than_days: float | None = Field(default=None, ge=0, le=36_500)
 
 
 async def events_drop(call: Call, arguments: Retention) -> JsonObject:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from codeforge_ls.actions.tool import invalid
 from codeforge_ls.model.actions import Action, Actor, Applied, Outcome, Tool
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue, new_id
-from codeforge_ls.model.errors import Denied, InvalidInput, error_from_json
+from codeforge_ls.model.errors import CodeForgeError, Denied, InvalidInput, error_from_json
 from codeforge_ls.workspace import Workspace
 
 Progress = Callable[[float | None, str], None]
@@ -63,13 +63,13 @@ class Operation(Generic[Arguments]):
 async def through_gate(
     call: Call, tool: Tool, arguments: JsonObject, *, stream: str | None = None
 ) -> Applied:
-    """Perform an action of this caller through the gate; an outcome other than applied or conflict raises."""
+    """Perform an action of this caller through the gate; a refusal or a failure raises."""
     action = Action(
         id=new_id("action"), actor=call.actor, tool=tool, arguments=arguments, stream=stream or call.stream
     )
     applied = await call.workspace.gate.perform(action, call.workspace.authority.layers(call.actor))
-    if applied.outcome in (Outcome.DENIED, Outcome.FAILED) and isinstance(
-        error := applied.data.get("error"), dict
-    ):
+    if isinstance(error := applied.data.get("error"), dict):
         raise error_from_json(error)
+    if applied.outcome is Outcome.FAILED:
+        raise CodeForgeError(applied.output, hint="See `codeforge logs errors`.")
     return applied

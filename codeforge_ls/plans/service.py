@@ -50,7 +50,10 @@ class Plans:
         return list(self._tasks)
 
     async def start(self, request: PlanRequest, actor: Actor) -> Plan:
-        """Record the plan and set it to work in the background. Returns at once."""
+        """Record the plan and set it to work in the background. Returns at once.
+
+        Raises what the start of its runs would raise: a plan whose steps cannot even start is not begun.
+        """
         plan = Plan(
             id=new_id("plan"),
             name=request.name or request.tasks[0][:80],
@@ -59,6 +62,8 @@ class Plans:
             started_by=actor.label,
             created_at=time.time(),
         )
+        for step in plan.steps:
+            self._runs.draw_up(_run_of(plan, step, request), actor)
         await self._record(plan, EventType.PLAN_CREATED, {"plan": plan.model_dump(mode="json")})
         self._tasks[plan.id] = asyncio.create_task(self._drive(plan, request, actor), name=plan.id)
         return plan
@@ -117,17 +122,7 @@ class Plans:
     async def _one(
         self, plan: Plan, step: PlanStep, request: PlanRequest, actor: Actor
     ) -> tuple[StepStatus, str]:
-        run = await self._runs.start(
-            RunRequest(
-                task=step.task,
-                profile=request.profile,
-                mode=request.mode,
-                model=request.model,
-                plan_id=plan.id,
-                plan_step=step.index,
-            ),
-            actor,
-        )
+        run = await self._runs.start(_run_of(plan, step, request), actor)
         running = step.model_copy(update={"status": StepStatus.RUNNING, "run_id": run.id})
         await self._step(plan, running)
         run = await self._runs.wait(run.id)
@@ -157,3 +152,14 @@ class Plans:
                 stream=plan.stream, type=kind, payload=payload, actor=plan.started_by or "system:codeforge"
             )
         )
+
+
+def _run_of(plan: Plan, step: PlanStep, request: PlanRequest) -> RunRequest:
+    return RunRequest(
+        task=step.task,
+        profile=request.profile,
+        mode=request.mode,
+        model=request.model,
+        plan_id=plan.id,
+        plan_step=step.index,
+    )

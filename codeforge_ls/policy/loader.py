@@ -116,6 +116,8 @@ def _read(path: Path) -> str:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise Broken(f"it cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise Broken("its name cannot be the name of a file") from error
     if len(data) > MAX_BYTES:
         raise Broken(f"it is larger than {MAX_BYTES:,} bytes")
     try:

@@ -69,10 +69,24 @@ class Runs:
 
         Raises ``InvalidInput`` or ``NotFound`` for a bad mode or profile, ``Unavailable`` without a model.
         """
+        run = self.draw_up(request, actor)
+        await self._store.append(
+            EventDraft(
+                stream=run.stream,
+                type=EventType.RUN_CREATED,
+                payload={"run": run.model_dump(mode="json")},
+                actor=actor.label,
+            )
+        )
+        self._launch(run, actor)
+        return run
+
+    def draw_up(self, request: RunRequest, actor: Actor) -> Run:
+        """The run that this request would start, with what is in force now. Raises what ``start`` raises."""
         self._refuse_when_closed()
         mode = mode_named(request.mode)
         layers = tuple(self._layers(actor, request.profile))
-        run = Run(
+        return Run(
             id=new_id("run"),
             task=request.task,
             profile=layers[0].profile.name if layers else "",
@@ -84,16 +98,6 @@ class Runs:
             plan_step=request.plan_step,
             created_at=time.time(),
         )
-        await self._store.append(
-            EventDraft(
-                stream=run.stream,
-                type=EventType.RUN_CREATED,
-                payload={"run": run.model_dump(mode="json")},
-                actor=actor.label,
-            )
-        )
-        self._launch(run, actor)
-        return run
 
     async def resume(self, run_id: str, actor: Actor) -> Run:
         """Go on with a suspended run from what the log holds. Raises ``Conflict`` for any other state."""

@@ -15,7 +15,8 @@ from tests.e2e.ground import Ground
 
 
 @contextmanager
-def _ground(**settings: object) -> Iterator[Ground]:
+def ground_of(**settings: object) -> Iterator[Ground]:
+    """A workspace with a home of its own; fails at the end when a process is left."""
     base = Path(tempfile.mkdtemp(prefix="cf", dir="/tmp"))  # a short path: a socket's name has 107 bytes
     ground = Ground(base, **settings)
     try:
@@ -30,12 +31,12 @@ def _ground(**settings: object) -> Iterator[Ground]:
 @pytest.fixture
 def fresh() -> Iterator[Ground]:
     """A ground of this test alone, with a daemon that this test may kill."""
-    with _ground() as ground:
+    with ground_of() as ground:
         yield ground
 
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Ground]:
     """A ground that the tests of a module share. Approvals time out after 4 seconds."""
-    with _ground(approvals_timeout_seconds=4) as shared:
+    with ground_of(approvals_timeout_seconds=4) as shared:
         yield shared

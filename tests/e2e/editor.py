@@ -113,6 +113,11 @@ class Editor:
         mine = [n["params"] for n in list(self.notices) if n["method"] == "codeforge/run/event"]
         return [params["event"] for params in mine if params["run_id"] == run_id]
 
+    def hears(self, run_id: str) -> bool:
+        """Whether live text of that run has come."""
+        mine = [n["params"]["run_id"] for n in list(self.notices) if n["method"] == "codeforge/run/delta"]
+        return run_id in mine
+
     def close(self) -> None:
         """Leave properly, if the process still lives."""
         if self.process.poll() is None:

@@ -45,7 +45,7 @@ def test_a_model_worker_killed_at_work_does_not_harm_the_run(ground: Ground) -> 
     editor = ground.editor()
     ground.play({"say": "I am slow and say very much. " * 20, "delay": 0.1})
     run_id = editor.command("run.start", task="talk slowly", profile="free")["run_id"]
-    ground.wait(lambda: any(n["method"] == "codeforge/run/delta" for n in editor.notices), 30)
+    ground.wait(lambda: editor.hears(run_id), 30)
     ground.kill(editor.command("health")["model"]["worker"]["pid"])
     ground.play({"say": "Short."})
     ended = ground.wait(lambda: _ended(editor, run_id), 30)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client, StdioServerParameters
 
 from tests.mcp.editor import Editor
+from tests.mcp.leftovers import clear
 from tests.mcp.wire import ERAS, NEW, OLD, Wire, text
 
 BIN = Path(sys.executable).parent
@@ -98,7 +99,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def base() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="cf", dir="/tmp"))  # a socket's name has 107 bytes
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    clear(folder)
 
 
 @asynccontextmanager
@@ -195,6 +196,30 @@ async def test_edits_wait_for_a_person_and_can_be_taken_back(base: Path) -> None
         )
         assert place.picture() == before
         await editor.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_official_client_accepts_what_we_send(base: Path, mode: str) -> None:
+    """It checks structured results against the schemas that we published."""
+    async with shop(base) as place:
+        options = ["--root", str(place.root), "--set", "daemon.idle_seconds=1"]
+        server = StdioServerParameters(command=str(BIN / "codeforge-mcp"), args=options, env=place.env)
+        async with Client(server, mode=mode, read_timeout_seconds=40) as client:
+            assert len((await client.list_tools()).tools) == 10
+            found = await client.call_tool("search_code", {"query": "total"})
+            assert found.structured_content is not None
+            dry = await client.call_tool("apply_edits", {"edits": [FIX], "dry_run": True})
+            assert dry.structured_content is not None
+            assert dry.structured_content["diff"]
+            denied = await client.call_tool("apply_edits", {"edits": [FIX]})
+            assert denied.structured_content is not None
+            assert denied.structured_content["status"] == "denied"
+            listed = await client.call_tool("list_checkpoints", {})
+            assert listed.structured_content == {"checkpoints": [], "omitted": 0}
+            symbol = await client.call_tool("symbol_info", {"name": "Cart"})
+            assert symbol.structured_content is not None
+            missing = await client.call_tool("get_run", {"run_id": "run-none"})
+            assert missing.is_error
 
 
 BAD_CALLS: list[tuple[str, dict[str, Any]]] = [

@@ -1,4 +1,4 @@
-"""Endurance: typing, searching and changing files for minutes; memory, descriptors and the loop must stay as they are."""
+"""Endurance: typing, searching and changing files for minutes; memory, descriptors and the loop stay as they are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ NAMES = {
     "index worker": "codeforge_ls.index.worker",
     "query worker": "codeforge_ls.index.query_worker",
 }
-QUERIES = ("parse configuration", "class Client", "def close", "http request headers", "raise ValueError", "json decode")
+QUERIES = (
+    "parse configuration",
+    "class Client",
+    "def close",
+    "http request headers",
+    "raise ValueError",
+    "json decode",
+)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -60,7 +67,9 @@ class Endurance:
         self.editor, self.agent = await editor(self.ground), await agent(self.ground)
         began = time.monotonic()
         await self.editor.command("index.build", 300)
-        self.part.facts["indexed"] = f"{len(list(self.ground.root.rglob('*.py')))} files in {time.monotonic() - began:.0f} s"
+        self.part.facts["indexed"] = (
+            f"{len(list(self.ground.root.rglob('*.py')))} files in {time.monotonic() - began:.0f} s"
+        )
         self.paths = sorted(path for path in self.ground.root.rglob("*.py") if path.stat().st_size < 60_000)
         self.open = self.rng.sample(self.paths, 5)
         for path in self.open:
@@ -83,10 +92,18 @@ class Endurance:
             place = {"line": self.rng.randint(0, 20), "character": 0}
             typed = self.rng.choice(("x", "def soak():\n", "    pass\n", "y = 1\n"))
             there = {"start": place, "end": {"line": place["line"], "character": 0}}
-            undo = {"start": place, "end": {"line": place["line"] + typed.count("\n"), "character": len(typed.rpartition("\n")[2])}}
+            undo = {
+                "start": place,
+                "end": {
+                    "line": place["line"] + typed.count("\n"),
+                    "character": len(typed.rpartition("\n")[2]),
+                },
+            }
             for change in ({"range": there, "text": typed}, {"range": undo, "text": ""}):
                 document = {"uri": uri, "version": version}
-                self.editor.notify("textDocument/didChange", {"textDocument": document, "contentChanges": [change]})
+                self.editor.notify(
+                    "textDocument/didChange", {"textDocument": document, "contentChanges": [change]}
+                )
                 version += 1
             self.part.count("keystrokes", 2)
             await asyncio.sleep(0.05)
@@ -146,7 +163,8 @@ class Endurance:
             growth = last / first - 1
             low = min(files[:fifth])
             self.part.facts[name] = (
-                f"{first:.0f} -> {last:.0f} MiB ({growth:+.1%}); descriptors {low} -> {min(files[-fifth:])}, most {max(files)}"
+                f"{first:.0f} -> {last:.0f} MiB ({growth:+.1%}); "
+                f"descriptors {low} -> {min(files[-fifth:])}, most {max(files)}"
             )
             if long and growth > GROWTH:
                 self.part.fail(f"{name} grew by {growth:.1%}: {first:.0f} -> {last:.0f} MiB")
@@ -161,7 +179,9 @@ class Endurance:
         self.part.facts["watchdog"] = ", ".join(f"{key} {value}" for key, value in watchdog.items())
         # On a busy machine the loop also waits for the processor; its own work is what the short proof judges.
         if watchdog["over_100_ms"] and (long or watchdog["max_cpu_ms"] > 100):
-            self.part.fail(f"the loop was busy over 100 ms {watchdog['over_100_ms']} times: {watchdog['max_where']}")
+            self.part.fail(
+                f"the loop was busy over 100 ms {watchdog['over_100_ms']} times: {watchdog['max_where']}"
+            )
         self.waits.sort()
         if self.waits:
             middle, late = self.waits[len(self.waits) // 2], self.waits[int(len(self.waits) * 0.95)]

@@ -1,4 +1,4 @@
-"""Fuzz of configuration files: whatever a workspace's file holds, there are settings, and it decides nothing it may not."""
+"""Fuzz of configuration files: whatever they hold there are settings, and a workspace's file decides what it may."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from tests.soak.report import Part
 LOAD_SECONDS = 5.0
 SECTIONS = sorted({field.section for field in FIELDS.values()})
 LINES = (
-    "x: &a [1, 2]", "y: *a", "!!python/object/apply:os.system ['touch pwned']", "- a", "? [1]", "---", "...", "%YAML 1.1",
-    "<<: {a: 1}", "\tx: 1", "llm: {model: evil, api_base: 'http://127.0.0.1:1'}", "sandbox: {backend: none}", "x: |", "\0",
-    "policy: {default: trusted-mount-autonomous}", "llm: null", "llm: 5", "1: 2", "'': ''", "index: []", "[" * 40,
+    "x: &a [1, 2]", "y: *a", "!!python/object/apply:os.system ['touch pwned']", "- a", "? [1]", "---", "...",
+    "%YAML 1.1", "<<: {a: 1}", "\tx: 1", "llm: {model: evil, api_base: 'http://127.0.0.1:1'}",
+    "sandbox: {backend: none}", "x: |",
+    "\0", "policy: {default: trusted-mount-autonomous}", "llm: null", "llm: 5", "1: 2", "'': ''",
+    "index: []", "[" * 40,
 )  # fmt: skip
 
 
@@ -79,8 +81,8 @@ def _file(hostile: Hostile) -> bytes:
     for section in rng.sample(SECTIONS, rng.randint(0, 4)):
         lines.append(f"{section}:")
         fields = [field for field in FIELDS.values() if field.section == section]
-        for field in rng.sample(fields, rng.randint(0, len(fields))):
-            lines.append(f"  {field.name}: {_value(hostile)}")
+        chosen = rng.sample(fields, rng.randint(0, len(fields)))
+        lines.extend(f"  {field.name}: {_value(hostile)}" for field in chosen)
     for _ in range(rng.choice((0, 0, 1, 2))):
         lines.insert(rng.randint(0, len(lines)), rng.choice(LINES))
     data = "\n".join(lines).encode("utf-8", "surrogatepass")
@@ -90,5 +92,9 @@ def _file(hostile: Hostile) -> bytes:
 def _value(hostile: Hostile) -> str:
     rng = hostile.rng
     if rng.random() < 0.5:
-        return str(rng.choice((0, 1, 5, 60, -1, 2.5, "true", "auto", "off", "none", "info", "~", "1e9", ".inf", ".nan")))
+        return str(
+            rng.choice(
+                (0, 1, 5, 60, -1, 2.5, "true", "auto", "off", "none", "info", "~", "1e9", ".inf", ".nan")
+            )
+        )
     return repr(hostile.json(2))[:2000]

@@ -56,7 +56,9 @@ def _case(hostile: Hostile) -> Case:
     encoding, bom = rng.choice(ENCODINGS)
     words = [word for word in WORDS if encoding != "latin-1" or all(ord(char) < 256 for char in word)]
     ends = rng.choices(ENDS, (8, 8, 1), k=1) if rng.random() < 0.8 else list(ENDS)
-    lines = ["".join(rng.choices(words, k=rng.randint(0, 4))) + rng.choice(ends) for _ in range(rng.randint(1, 12))]
+    lines = [
+        "".join(rng.choices(words, k=rng.randint(0, 4))) + rng.choice(ends) for _ in range(rng.randint(1, 12))
+    ]
     text = "".join(lines)
     text = text.rstrip("\r\n") if rng.random() < 0.4 else text
     text = text or "a"
@@ -109,7 +111,9 @@ def _other_change(current: Text, case: Case, after: str, data: bytes) -> str:
     middle = after[len(head) : len(after) - len(tail)]
     if _plain(middle) != _plain(case.new):
         return f"the new text is {middle!r}"
-    if not data.startswith(current.bom + head.encode(current.encoding)) or not data.endswith(tail.encode(current.encoding)):
+    if not data.startswith(current.bom + head.encode(current.encoding)) or not data.endswith(
+        tail.encode(current.encoding)
+    ):
         return "the bytes around it changed"
     if only_crlf and "\n" in middle.replace("\r\n", ""):
         return f"a bare line end in a file without any: {middle!r}"

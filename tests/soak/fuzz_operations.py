@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 
 from codeforge_ls.config import ConfigStore
 from codeforge_ls.model.actions import Actor, ActorKind
@@ -97,7 +98,7 @@ async def _calls(operations: Operations, ground: Ground, part: Part, cases: int)
 
 
 @contextlib.contextmanager
-def _environment(ground: Ground):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a plain context
+def _environment(ground: Ground) -> Iterator[None]:
     """This process lives in the ground's folders meanwhile: state and configuration come from there."""
     old = {name: os.environ.get(name) for name in FOLDERS.values()}
     os.environ.update({name: ground.env[name] for name in FOLDERS.values()})

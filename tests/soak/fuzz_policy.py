@@ -19,16 +19,29 @@ from tests.soak.hostile import Hostile
 from tests.soak.report import Part
 
 PROFILE = "headless-safe-sandbox"
-LISTED = ("git status", "git diff", "git log", "go test", "python -m pytest", "npm test", "make test", "make lint")
+LISTED = (
+    "git status",
+    "git diff",
+    "git log",
+    "go test",
+    "python -m pytest",
+    "npm test",
+    "make test",
+    "make lint",
+)
 STUBS = (
-    "git", "go", "python", "python3", "npm", "make", "pytest", "curl", "rm", "sh", "bash", "env", "xargs", "find", "tee",
-    "touch", "cat", "sudo", "timeout", "nice", "ssh", "node", "perl", "awk", "sed", "ls", "nohup", "busybox", "wget",
+    "git", "go", "python", "python3", "npm", "make", "pytest", "curl", "rm", "sh", "bash", "env", "xargs", "find",
+    "tee",    "touch", "cat", "sudo", "timeout", "nice", "ssh", "node", "perl", "awk", "sed", "ls", "nohup",
+    "busybox", "wget",
 )  # fmt: skip
 ATTACKS = (
     ";", "&&", "||", "|", "&", "\n", "\r", "`touch pwned`", "$(touch pwned)", "<(touch pwned)", "> pwned", ">> pwned",
-    ">| pwned", "&> pwned", "2> pwned", "< a.txt", "<<< x", "${IFS}", "$IFS", "$'\\x3b'", "\\", "'", '"', "(", ")", "{",
-    "}", "!", "#", "~", "*", "?", "\t", "\u2028", "\u00a0", "\u202e", "\0", "\x1b", "curl x", "rm -f a.txt", "env curl",
-    "sh -c 'touch pwned'", "--output=pwned", "--outp=pwned", "-c core.pager=curl", "--exec-path=.", "-C /", "-o pwned",
+    ">| pwned", "&> pwned", "2> pwned", "< a.txt", "<<< x", "${IFS}", "$IFS", "$'\\x3b'", "\\", "'", '"', "(",
+    ")", "{",
+    "}", "!", "#", "~", "*", "?", "\t", "\u2028", "\u00a0", "\u202e", "\0", "\x1b", "curl x", "rm -f a.txt",
+    "env curl",
+    "sh -c 'touch pwned'", "--output=pwned", "--outp=pwned", "-c core.pager=curl", "--exec-path=.", "-C /",
+    "-o pwned",
     "--rootdir=/", "-p evil", "--ext-diff", "--textconv", "--no-index", "--", "-", "deploy", "X=1", "PATH=.", "exec",
     "eval", "time", "!!", "1>&2", "2>&1", "coproc", "function f", "if", "then", "git push", "/usr/bin/curl", "../x",
 )  # fmt: skip
@@ -116,11 +129,16 @@ def _run(part: Part, ground: Ground, commands: list[str]) -> None:
     )  # fmt: skip
     if done.returncode != 0:
         part.fail(f"the sandbox for allowed commands: exit {done.returncode}: {done.stderr[-300:]!r}")
+    seen = 0
     for number, command in enumerate(commands):
         calls = (out / str(number)).read_text().splitlines() if (out / str(number)).exists() else []
+        seen += bool(calls)
         for call in calls:
             if not any(call == listed or call.startswith(f"{listed} ") for listed in LISTED):
                 part.fail(f"allowed, and ran something else: {command!r} called {call!r} (seed {part.seed})")
+    part.facts["seen to call a listed program"] = f"{seen} of the last {len(commands)} that were run"
+    if not seen:
+        part.fail("no allowed command was seen to run: the proof proves nothing")
     left = sorted(path.name for path in place.iterdir())
     if left != ["a.txt"] or (place / "a.txt").read_text() != "canary":
         part.fail(f"allowed commands changed files: {left}, among {commands[:50]!r} (seed {part.seed})")

@@ -50,7 +50,7 @@ class Ground:
 
     def codeforge(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A verb of the command line."""
-        command = [BIN / "codeforge", *arguments]
+        command = [str(BIN / "codeforge"), *arguments]
         return subprocess.run(
             command, cwd=self.root, env=self.env, timeout=timeout, capture_output=True, text=True, check=False
         )

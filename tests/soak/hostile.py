@@ -32,7 +32,9 @@ class Hostile:
         return "".join(chr(self._point()) for _ in range(self.rng.randint(0, 30)))
 
     def _point(self) -> int:
-        low, high = self.rng.choice(((0, 0x7F), (0x80, 0x2FF), (0x2000, 0x206F), (0xD7F0, 0xE010), (0x10000, 0x10FFFF)))
+        low, high = self.rng.choice(
+            ((0, 0x7F), (0x80, 0x2FF), (0x2000, 0x206F), (0xD7F0, 0xE010), (0x10000, 0x10FFFF))
+        )
         return self.rng.randint(low, high)
 
     def json(self, depth: int = 3) -> Any:
@@ -73,12 +75,16 @@ class Hostile:
                 if name in required or self.rng.random() < 0.5
             } | ({self.text(): self.json(1)} if self.rng.random() < 0.03 else {})
         if kind == "array":
-            return [self.fitting(schema.get("items", {}), root, depth - 1) for _ in range(self.rng.randint(0, 3))]
+            return [
+                self.fitting(schema.get("items", {}), root, depth - 1) for _ in range(self.rng.randint(0, 3))
+            ]
         if kind == "string":
             return self.text()
         if kind in ("integer", "number"):
             low, high = schema.get("minimum", 0), schema.get("maximum", 100)
-            return self.rng.choice((low, high, low - 1, high + 1, self.rng.randint(int(low), int(max(low, high)))))
+            return self.rng.choice(
+                (low, high, low - 1, high + 1, self.rng.randint(int(low), int(max(low, high))))
+            )
         return self.rng.choice((True, False, None))
 
     def broken(self, data: bytes) -> bytes:

@@ -206,7 +206,8 @@ def frame(body: bytes) -> bytes:
 async def editor(ground: Ground, *options: str) -> EditorPeer:
     """An editor over the real ``codeforge-ls``."""
     process = await _spawn(ground, "codeforge-ls", options)
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     peer = EditorPeer(process.stdout, process.stdin, process)
     await peer.start(ground.root)
     return peer
@@ -215,7 +216,8 @@ async def editor(ground: Ground, *options: str) -> EditorPeer:
 async def agent(ground: Ground, *options: str) -> AgentPeer:
     """An agent over the real ``codeforge-mcp``."""
     process = await _spawn(ground, "codeforge-mcp", options)
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     peer = AgentPeer(process.stdout, process.stdin, process)
     await peer.start()
     return peer

@@ -75,7 +75,9 @@ def markdown(parts: Sequence[Part], *, command: str) -> str:
         if part.counts:
             lines.append("Cases: " + ", ".join(f"{kind} {number}" for kind, number in part.counts.items()))
         lines += [f"- {name}: {value}" for name, value in part.facts.items()]
-        lines += ["", *(f"- FAILED: {_flat(text)}" for text in part.failures[:SHOWN])] if part.failures else []
+        lines += (
+            ["", *(f"- FAILED: {_flat(text)}" for text in part.failures[:SHOWN])] if part.failures else []
+        )
         if len(part.failures) > SHOWN:
             lines.append(f"- and {len(part.failures) - SHOWN} more")
     return "\n".join(lines) + "\n"

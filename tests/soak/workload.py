@@ -24,7 +24,10 @@ SCRIPT: list[Any] = [
     {"tool": "Bash", "arguments": {"command": "sleep {{task|soak-sleep=(\\S+)}}"}},
     {
         "tool": "Write",
-        "arguments": {"path": "{{task|soak-path=(\\S+)}}", "content": "a run wrote {{task|soak-token=(\\S+)}}\n"},
+        "arguments": {
+            "path": "{{task|soak-path=(\\S+)}}",
+            "content": "a run wrote {{task|soak-token=(\\S+)}}\n",
+        },
     },
     {"say": "Done with {{task|soak-token=(\\S+)}}."},
 ]
@@ -54,9 +57,9 @@ class Workload:
         (root / "staged.txt").write_text("staged\n")
         self.ground.git("add", "staged.txt")
         (root / "untracked.txt").write_text("untracked\n")
-        for path in (*root.glob("lib/**/*.py"), root / "staged.txt", root / "untracked.txt"):
-            if path.is_file():
-                self.known[str(path.relative_to(root))] = {_digest(path.read_bytes())}
+        for file in (*root.glob("lib/**/*.py"), root / "staged.txt", root / "untracked.txt"):
+            if file.is_file():
+                self.known[str(file.relative_to(root))] = {_digest(file.read_bytes())}
 
     def put(self, path: str, content: str) -> None:
         """Write a file as the user would."""
@@ -82,7 +85,9 @@ class Workload:
                 if name not in self.known:
                     found.append(f"{name} is nobody's file")
                 elif _digest(path.read_bytes()) not in self.known[name]:
-                    found.append(f"{name} holds something that was never written ({path.stat().st_size} bytes)")
+                    found.append(
+                        f"{name} holds something that was never written ({path.stat().st_size} bytes)"
+                    )
         return found
 
     def start(self) -> None:
@@ -180,5 +185,3 @@ class Workload:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-

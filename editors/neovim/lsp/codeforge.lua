@@ -16,9 +16,14 @@ for method, name in pairs({
   end
 end
 
+handlers["codeforge/document/save"] = function(_, params)
+  return { saved = require("codeforge.events").save(params.uri) }
+end
+
 local options = vim.tbl_deep_extend("force", config.settings, {
   approvals = config.approvals.prompt == "float" and "client" or nil,
   deltas = true,
+  save = true,
 })
 
 ---@type vim.lsp.Config

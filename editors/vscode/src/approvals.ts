@@ -43,9 +43,10 @@ export class Approvals implements vscode.Disposable {
     if (!approval) return chosen(question, await vscode.window.showWarningMessage(question.message, ...titles));
     const isSettled = () => token.isCancellationRequested || !this.open.has(id);
     let answer = await vscode.window.showWarningMessage(shortly(approval), ...titles, SHOW);
-    while (answer === SHOW && !isSettled()) {
-      await this.show(approval);
-      answer = await vscode.window.showWarningMessage(shortly(approval), ...titles, SHOW);
+    if (answer === SHOW && !isSettled()) {
+      const shown = await this.show(approval);
+      answer = await vscode.window.showWarningMessage(shortly(approval), ...titles); // all of it is beside
+      void this.texts.close(shown);
     }
     if (answer && isSettled()) {
       void vscode.window.showInformationMessage("CodeForge: that question was settled meanwhile; your answer changes nothing.");
@@ -54,7 +55,7 @@ export class Approvals implements vscode.Disposable {
   }
 
   /** Open the diff or the command, whole, beside what the person works on. */
-  show(approval: Approval): Promise<void> {
+  show(approval: Approval): Promise<vscode.Uri> {
     const isCommand = approval.command !== null;
     const text = approval.command ?? approval.preview;
     return this.texts.show(isCommand ? "command.sh" : "change.diff", text, { viewColumn: vscode.ViewColumn.Beside, preserveFocus: true });
@@ -66,7 +67,12 @@ export class Approvals implements vscode.Disposable {
 }
 
 /** Answer a question whose message is hidden, as Do Not Disturb does. */
-export async function answerApprovals(servers: Servers, approvals: Approvals, folder: vscode.WorkspaceFolder): Promise<void> {
+export async function answerApprovals(
+  servers: Servers,
+  texts: Texts,
+  approvals: Approvals,
+  folder: vscode.WorkspaceFolder,
+): Promise<void> {
   const waiting = (await servers.call<{ approvals: Approval[] }>(folder, "approval.list")).approvals;
   if (!waiting.length) {
     void vscode.window.showInformationMessage("CodeForge: nothing waits for you.");
@@ -75,9 +81,10 @@ export async function answerApprovals(servers: Servers, approvals: Approvals, fo
   const items = waiting.map((approval) => ({ label: approval.title, description: approval.decision.reason, detail: approval.id, approval }));
   const picked = (await vscode.window.showQuickPick(items, { placeHolder: "Which question?" }))?.approval;
   if (!picked) return;
-  await approvals.show(picked);
+  const shown = await approvals.show(picked);
   const detail = `${picked.decision.reason} (profile ${picked.decision.profile})`;
   const answer = await vscode.window.showWarningMessage(`CodeForge: ${picked.title}`, { modal: true, detail }, ALLOW, DENY);
+  await texts.close(shown);
   const verdict = answer === ALLOW ? "allow_once" : "deny";
   await servers.call(folder, "approval.answer", { approval_id: picked.id, verdict });
 }

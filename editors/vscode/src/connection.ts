@@ -82,7 +82,7 @@ export class Connection {
     this.child = child;
     child.stderr?.on("data", (data: Buffer) => (this.standardError = (this.standardError + data).slice(-LAST_WORDS)));
     try {
-      await within(START_SECONDS, this.client.start(), `${command} did not answer within ${START_SECONDS} s`);
+      await within(START_SECONDS, this.started(), `${command} did not answer within ${START_SECONDS} s`);
     } catch (error) {
       this.state = "ended";
       await finished(child, 0.5);
@@ -117,6 +117,13 @@ export class Connection {
   /** Hand over changed settings. */
   async configure(): Promise<void> {
     await this.client.sendNotification("workspace/didChangeConfiguration", { settings: { codeforge: this.settings() } });
+  }
+
+  // The promise of the first call is lost when the process ends during the start; a second call hands out the inner one,
+  // which tells.
+  private started(): Promise<void> {
+    this.client.start().catch(() => undefined);
+    return this.client.start();
   }
 
   private settings(): object {

@@ -70,7 +70,7 @@ function actions(all: Servers, texts: Texts, approvals: Approvals): Record<strin
       const run = await pickRun(all, folder);
       if (run) await rewind(all, folder, run);
     },
-    approvals: (folder) => answerApprovals(all, approvals, folder),
+    approvals: (folder) => answerApprovals(all, texts, approvals, folder),
     explain: (folder) => explainPolicy(all, folder),
     index: (folder) => rebuild(all, folder),
     health: (folder) => showHealth(all, texts, folder),

@@ -13,7 +13,7 @@ const CANCELLABLE = ["pending", "running", "quality_gate", "suspended"];
 export async function startRun(servers: Servers, texts: Texts, folder: vscode.WorkspaceFolder): Promise<void> {
   const task = await vscode.window.showInputBox({ prompt: "What should the agent do?", ignoreFocusOut: true });
   if (!task?.trim()) return;
-  const { run } = await work(servers, folder, "run", { task });
+  const { run } = await work(servers, folder, "run", shortened(task), { task });
   if (!run) return;
   const done = run.status === "completed";
   const text = done ? run.output : `The run is ${run.status}. ${run.reason}`;
@@ -31,7 +31,7 @@ export async function startPlan(servers: Servers, texts: Texts, folder: vscode.W
   const text = selected || (await vscode.window.showInputBox({ prompt, ignoreFocusOut: true }))?.replaceAll(";", "\n");
   const tasks = (text ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
   if (!tasks.length) return;
-  const { plan } = await work(servers, folder, "plan", { tasks });
+  const { plan } = await work(servers, folder, "plan", `${tasks.length} tasks`, { tasks });
   if (!plan) return;
   const done = plan.steps.filter((step) => step.status === "completed").length;
   const error = plan.steps.find((step) => step.error)?.error ?? "";
@@ -88,4 +88,9 @@ export async function rewind(servers: Servers, folder: vscode.WorkspaceFolder, r
   const answer = await servers.call<Restored>(folder, "checkpoint.restore", { run_id: run.id, to: picked.to });
   const show = answer.conflicts.length ? vscode.window.showWarningMessage : vscode.window.showInformationMessage;
   void show(`CodeForge: ${answer.message}`);
+}
+
+function shortened(task: string): string {
+  const line = task.trim().split("\n", 1)[0] ?? "";
+  return line.length > 60 ? `${line.slice(0, 59)}…` : line;
 }

@@ -21,11 +21,19 @@ export class Texts implements vscode.TextDocumentContentProvider, vscode.Disposa
   }
 
   /** Show a text under a file name, whose ending gives the language. */
-  async show(name: string, text: string, options: vscode.TextDocumentShowOptions = {}): Promise<void> {
+  async show(name: string, text: string, options: vscode.TextDocumentShowOptions = {}): Promise<vscode.Uri> {
     this.count += 1;
     const uri = vscode.Uri.from({ scheme: SCHEME, path: `/${this.count}/${name.replaceAll("/", "_")}` });
     this.texts.set(uri.toString(), text);
     await vscode.window.showTextDocument(uri, { preview: true, ...options });
+    return uri;
+  }
+
+  /** Close the tabs of a text that is of no use any more. */
+  async close(uri: vscode.Uri): Promise<void> {
+    const tabs = vscode.window.tabGroups.all.flatMap((group) => group.tabs);
+    const own = tabs.filter((tab) => tab.input instanceof vscode.TabInputText && tab.input.uri.toString() === uri.toString());
+    await vscode.window.tabGroups.close(own, true);
   }
 
   dispose(): void {

@@ -18,9 +18,10 @@ export async function work(
   servers: Servers,
   folder: vscode.WorkspaceFolder,
   kind: "run" | "plan",
+  title: string,
   argument: object,
 ): Promise<Ended> {
-  const options = { location: vscode.ProgressLocation.Notification, title: "CodeForge", cancellable: true };
+  const options = { location: vscode.ProgressLocation.Notification, title: `CodeForge: ${title}`, cancellable: true };
   return vscode.window.withProgress(options, async (progress, token) => {
     let end: () => void = () => undefined;
     const told = new Promise<void>((resolve) => (end = resolve));
@@ -29,7 +30,7 @@ export async function work(
       if (value.kind === "end") return end();
       const increment = Math.max(0, (value.percentage ?? 0) - percentage);
       percentage += increment;
-      progress.report({ message: value.message ?? (value.kind === "begin" ? "at work" : undefined), increment });
+      progress.report({ message: value.message, increment });
     });
     const id = { [`${kind}_id`]: started[`${kind}_id`] };
     const cancel = () => void servers.call(folder, `${kind}.cancel`, id).catch(() => undefined); // it has just ended

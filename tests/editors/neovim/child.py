@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import pynvim
 
 from codeforge_ls.llm.scripted import ScriptedServer
+from tests.mcp.leftovers import clear
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PLUGIN = REPOSITORY / "editors" / "neovim"
@@ -158,16 +158,18 @@ def neovim(turns: list[dict[str, Any]], **settings: Any) -> Iterator[Child]:
     (root / "notes.txt").write_bytes(b"one\r\ntwo\r\n")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm1"]):
         subprocess.run([*GIT, "-C", str(root), *command], check=True, env=env, timeout=20)
-    with ScriptedServer(turns) as model:
-        env |= {
-            "CODEFORGE_LLM_MODEL": "openai/scripted",
-            "CODEFORGE_LLM_API_BASE": model.base_url,
-            "OPENAI_API_KEY": "not-needed",
-            "CODEFORGE_DAEMON_IDLE_SECONDS": "1",
-        }
-        child = Child(base, env, settings)
-        try:
-            yield child
-        finally:
-            child.close()
-    shutil.rmtree(base, ignore_errors=True)
+    try:
+        with ScriptedServer(turns) as model:
+            env |= {
+                "CODEFORGE_LLM_MODEL": "openai/scripted",
+                "CODEFORGE_LLM_API_BASE": model.base_url,
+                "OPENAI_API_KEY": "not-needed",
+                "CODEFORGE_DAEMON_IDLE_SECONDS": "1",
+            }
+            child = Child(base, env, settings)
+            try:
+                yield child
+            finally:
+                child.close()
+    finally:
+        clear(base)

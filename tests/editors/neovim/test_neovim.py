@@ -53,8 +53,10 @@ def test_allow_in_the_float_edits_the_file_and_rewind_takes_it_back() -> None:
         assert "▸ Edit cart.py" in child.lua(f"return {output}")
 
         child.nvim.command(f"CodeForge rewind {run_id}")
-        child.until("vim.iter(Told):any(function(t) return t:find('files taken back', 1, true) ~= nil end)")
-        child.nvim.command("silent! wall")
+        child.until(
+            "vim.iter(Told):any(function(t) return t:find('files are as they were', 1, true) ~= nil end)"
+        )
+        assert not child.lua("return vim.bo[vim.fn.bufnr('cart.py')].modified")
         assert {k: v for k, v in child.tree().items() if not k.startswith(".git/")} == {
             k: v for k, v in before.items() if not k.startswith(".git/")
         }
@@ -103,6 +105,10 @@ def test_anything_but_a_clear_yes_in_the_float_changes_nothing() -> None:
         child.approve_from_terminal(child.events("CodeForgeApprovalRequested")[-1]["id"])
         child.until(lambda: child.float() is None)
         assert [state for state, _ in answers(child.ended(run_id))] == ["allowed"]
+        child.nvim.command(f"CodeForge rewind {run_id}")  # the edit was never saved: the buffer goes back
+        child.until("vim.api.nvim_buf_get_lines(vim.fn.bufnr('cart.py'), 1, 2, false)[1]:sub(-3) == '- 1'")
+        child.until("not vim.bo[vim.fn.bufnr('cart.py')].modified")
+        assert child.tree() == before
         child.nvim.command("CodeForge approve")
         assert "no question waits" in child.lua("return Told[#Told]")
 

@@ -2,7 +2,7 @@
 
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -39,6 +39,8 @@ export async function makePlace(project) {
   };
   const workspace = folder("ws");
   for (const [name, text] of Object.entries(FILES)) writeFileSync(join(workspace, name), text);
+  writeFileSync(join(folder("second"), "second.py"), "def something_of_the_second_folder() -> int:\n    return 2\n");
+  writeFileSync(join(home, "both.code-workspace"), JSON.stringify({ folders: [{ path: "ws" }, { path: "second" }] }));
   const git = (...args) => execFileSync("git", ["-C", workspace, "-c", "user.name=p", "-c", "user.email=p@example.org", ...args], { stdio: "ignore" });
   git("init", "-q");
   git("add", ".");
@@ -71,13 +73,31 @@ class Place {
     this.extensions = folder("extensions");
     folder("user/User");
     folder("user/Machine");
-    this.settings({ "codeforge.server.path": join(bin, "codeforge-ls") });
+    this.server = { "codeforge.server.path": join(bin, "codeforge-ls") };
+    this.settings(this.server);
     writeFileSync(join(this.user, "User/settings.json"), JSON.stringify(QUIET));
   }
 
   /** Settings of scope machine: the workbench counts as remote, so they are read from Machine/settings.json only. */
   settings(values) {
     writeFileSync(join(this.user, "Machine/settings.json"), JSON.stringify(values));
+  }
+
+  /** The processes of the workspaces of this place, as `pid command`. */
+  processes() {
+    const commands = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map((pid) => {
+      try {
+        return `${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")}`;
+      } catch {
+        return ""; // it has just ended
+      }
+    });
+    return commands.filter((command) => command.includes(this.home));
+  }
+
+  /** The daemons of this place. */
+  daemons() {
+    return this.processes().filter((command) => command.includes("codeforge_ls.daemon"));
   }
 
   /** A CLI verb with --json, as lines of JSON. */
@@ -97,9 +117,13 @@ class Place {
     return readFileSync(join(this.workspace, name), "utf8");
   }
 
+  /** Stops the daemons and the model; answers the processes that stay all the same, which should be none. */
   async end() {
     try {
       this.codeforge("daemon", "stop");
+      this.codeforge("--root", join(this.home, "second"), "daemon", "stop");
+      for (let tries = 0; tries < 25 && this.processes().length > 1; tries += 1) await new Promise((ok) => setTimeout(ok, 200));
+      return this.processes().filter((command) => !command.startsWith(`${this.model.pid} `));
     } finally {
       this.model.kill("SIGTERM");
       rmSync(this.home, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });

@@ -1,8 +1,9 @@
 // The VS Code proof: a real workbench, the extension from its .vsix, the real server. Ends with `N passed, N failed`.
 
 import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { makePlace } from "./place.mjs";
-import { SCENES } from "./scenes.mjs";
+import { SCENES, WINDOW_OF_FOLDERS } from "./scenes.mjs";
 import { Workbench } from "./workbench.mjs";
 
 const { WORKBENCH, VSIX, PROJECT, OUT } = process.env;
@@ -29,14 +30,24 @@ async function play(scene, stage) {
 async function main() {
   mkdirSync(OUT, { recursive: true });
   const place = await makePlace(PROJECT);
-  let bench;
   try {
-    bench = await Workbench.start({ directory: WORKBENCH, place, vsix: VSIX, out: OUT });
-    for (const scene of Object.values(SCENES)) await play(scene, { bench, place, check });
+    await window(place, SCENES, { name: "folder", query: { folder: place.workspace } });
+    place.codeforge("daemon", "stop");
+    const query = { workspace: join(place.home, "both.code-workspace") };
+    await window(place, WINDOW_OF_FOLDERS, { name: "folders", query, trusting: false });
+  } finally {
+    const left = await place.end();
+    check(!left.length, `no process is left${left.map((command) => `: ${command}`)}`);
+  }
+}
+
+async function window(place, scenes, options) {
+  const bench = await Workbench.start({ directory: WORKBENCH, place, vsix: VSIX, out: OUT, ...options });
+  try {
+    for (const scene of Object.values(scenes)) await play(scene, { bench, place, check });
     check(bench.outside.size === 0, `requests of the page to other hosts: ${[...bench.outside].join(" ") || "none"}`);
   } finally {
-    await bench?.end();
-    await place.end();
+    await bench.end();
   }
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { FILES } from "./place.mjs";
 
 const WANTS = "wants to";
+const REFUSED = "The notes were not mine to change.";
 
 /** Gives an agent a task by the palette. */
 async function give({ bench }, task) {
@@ -33,6 +34,7 @@ async function starts({ bench, check }) {
 async function searches({ bench, check }) {
   await bench.command("Search Code");
   await bench.answer("Find code by words", "main polite world");
+  await bench.page.locator(".quick-input-list .monaco-list-row", { hasText: "app.py" }).first().waitFor();
   await bench.shot("hits");
   await bench.pick("app.py");
   await bench.page.locator('.tab.active[data-resource-name="app.py"]').waitFor();
@@ -49,7 +51,7 @@ async function allows({ bench, place, check }) {
   await bench.shot("question");
   await bench.click(WANTS, "Show All");
   await bench.page.locator('.tab[data-resource-name="change.diff"]').waitFor();
-  await bench.toast(WANTS).waitFor();
+  await bench.toast(WANTS).getByRole("button", { name: "Show All" }).waitFor({ state: "detached" });
   await bench.shot("change");
   check(place.read("greeting.py") === FILES["greeting.py"], "nothing is written while the question waits");
   await bench.click(WANTS, "Allow once");
@@ -63,6 +65,7 @@ async function allows({ bench, place, check }) {
   await bench.dismiss("The greeting is an evening one now.");
   await bench.file("greeting.py");
   check(await bench.shows(/Good evening, \{name\}/), "the editor shows the edit");
+  check((await bench.page.locator('.tab[data-resource-name="change.diff"]').count()) === 0, "the tab with the change is closed");
   check(place.read("seen.txt") === "1\n", "a command of the run saw the edit");
   const shown = await lastRun({ place });
   const answers = payloads(shown, "approval.answered");
@@ -75,8 +78,8 @@ async function denies({ bench, place, check }) {
   await bench.file("notes.txt");
   await give({ bench }, "change my notes");
   await bench.click(WANTS, "Deny");
-  await bench.toast("The notes were not mine to change.").waitFor();
-  await bench.dismiss("The notes were not mine to change.");
+  await bench.toast(REFUSED).waitFor();
+  await bench.dismiss(REFUSED);
   check(place.hashes() === before && (await bench.shows(/one\ntwo/)), "denied: nothing changed, on disk or on the screen");
   check(!(await bench.isDirty("notes.txt")), "denied: nothing to save");
   const [answer] = payloads(await lastRun({ place }), "approval.answered");
@@ -87,11 +90,62 @@ async function closes({ bench, place, check }) {
   const before = place.hashes();
   await give({ bench }, "change my notes");
   await bench.dismiss(WANTS);
-  await bench.toast("The notes were not mine to change.").waitFor();
-  await bench.dismiss("The notes were not mine to change.");
+  await bench.toast(REFUSED).waitFor();
+  await bench.dismiss(REFUSED);
   check(place.hashes() === before && (await bench.shows(/one\ntwo/)), "closed without an answer: nothing changed");
   const [answer] = payloads(await lastRun({ place }), "approval.answered");
   check(answer?.state === "denied", `the log counts it as denied: ${answer?.answered_by}`);
+}
+
+async function timesOut({ bench, place, check }) {
+  const before = place.hashes();
+  place.settings({ ...place.server, "codeforge.settings": { approvals: { timeout_seconds: 4 } } });
+  for (let tries = 0; tries < 5 && !(await asksBriefly({ bench, place })); tries += 1) {
+    await bench.click(WANTS, "Deny"); // the setting has not arrived yet
+    await bench.toast(REFUSED).waitFor();
+    await bench.dismiss(REFUSED);
+  }
+  await bench.toast(REFUSED).waitFor();
+  await bench.dismiss(REFUSED);
+  const [answer] = payloads(await lastRun({ place }), "approval.answered");
+  check(answer?.state === "denied" && /time/.test(answer.answered_by), `after 4 s, a setting, nobody's answer is no: ${answer?.answered_by}`);
+  await bench.click(WANTS, "Allow once");
+  await bench.toast("that question was settled meanwhile").waitFor();
+  await bench.dismiss("that question was settled meanwhile");
+  check(place.hashes() === before, "an answer that comes too late is told so and changes nothing");
+  place.settings({ ...place.server, "codeforge.settings": { approvals: { timeout_seconds: 60 } } });
+}
+
+/** Gives a task that asks, and says whether the question waits for seconds only. */
+async function asksBriefly({ bench, place }, task = "change my notes") {
+  await give({ bench }, task);
+  await bench.toast(WANTS).waitFor();
+  const [question] = place.codeforge("approvals")[0].approvals;
+  return !question || question.expires_at - question.created_at < 10;
+}
+
+async function answersHidden({ bench, place, check }) {
+  while (await asksBriefly({ bench, place }, "change my notes again")) {
+    await bench.click(WANTS, "Deny"); // the settings of the last scene are still in force
+    await bench.toast(REFUSED).waitFor();
+    await bench.dismiss(REFUSED);
+  }
+  await bench.palette("Notifications: Toggle Do Not Disturb Mode");
+  await bench.page.locator(".statusbar-item", { hasText: "1 question waits" }).first().click();
+  await bench.pick("wants to edit notes.txt");
+  const dialog = bench.page.locator(".monaco-dialog-box");
+  await dialog.waitFor();
+  await bench.shot("modal");
+  await dialog.getByRole("button", { name: "Allow once", exact: true }).click();
+  const { run, events } = await lastRun({ place });
+  const [answer] = payloads({ events }, "approval.answered");
+  check(run.status === "completed" && answer?.state === "allowed", `a hidden question is answered by the status bar: ${answer?.answered_by}`);
+  check(place.read("notes.txt") === "one\nTWO\n", "and carried out");
+  await bench.palette("Notifications: Toggle Do Not Disturb Mode");
+  await bench.palette("Notifications: Clear All Notifications");
+  await bench.file("notes.txt");
+  await rewind({ bench }, "change my notes again");
+  check(place.read("notes.txt") === FILES["notes.txt"], "and taken back");
 }
 
 async function keepsTyped({ bench, place, check }) {
@@ -164,12 +218,46 @@ async function saysWhy({ bench, place, check }) {
   await bench.status("CodeForge: not running");
   await bench.shot("missing");
   await bench.dismiss("was not found");
-  place.settings({ "codeforge.server.path": join(place.bin, "codeforge-ls"), "codeforge.server.arguments": ["--nonsense"] });
+  place.settings({ ...place.server, "codeforge.server.arguments": ["--nonsense"] });
   await bench.toast("Unknown option --nonsense").waitFor();
   await bench.dismiss("Unknown option --nonsense");
   check(true, "a server that is missing or refuses is explained in its words");
-  place.settings({ "codeforge.server.path": join(place.bin, "codeforge-ls") });
+  place.settings(place.server);
   check(true, `the right setting is enough: ${await bench.status("CodeForge: ready")}`);
 }
 
-export const SCENES = { starts, searches, allows, denies, closes, keepsTyped, rewinds, cancels, survives, saysWhy };
+async function restricted({ bench, place, check }) {
+  const dialog = bench.page.locator(".monaco-dialog-box", { hasText: "trust the authors" });
+  await dialog.waitFor();
+  await dialog.getByRole("button", { name: /^No/ }).click();
+  await bench.status("CodeForge: restricted");
+  await bench.shot("restricted");
+  await bench.command("Search Code");
+  await bench.answer("Find code by words", "polite");
+  await bench.toast("Trust this workspace first").waitFor();
+  await bench.dismiss("Trust this workspace first");
+  check(!place.daemons().length, "in a restricted workspace nothing is started, and a command says why");
+  await bench.palette("Workspaces: Manage Workspace Trust");
+  await bench.page.getByRole("button", { name: "Trust", exact: true }).first().click();
+  check(true, `once it is trusted the server starts: ${await bench.status("CodeForge: ready")}`);
+}
+
+async function twoFolders({ bench, place, check }) {
+  await bench.file("second.py");
+  await bench.status("CodeForge: ready");
+  await bench.command("Search Code");
+  await bench.answer("Find code by words", "something of the second folder");
+  await bench.shot("second");
+  await bench.pick("second.py");
+  check(place.daemons().length === 2, "each folder has a server of its own");
+  await bench.file("greeting.py");
+  await bench.command("Show Run");
+  await bench.pick("say good evening");
+  await bench.page.locator('.tab.active[data-resource-name^="run-"]').waitFor();
+  check(await bench.shows(/say good evening/), "the next window sees the runs of the one before");
+  check(!(await bench.isDirty("run-")), "a run's log is nothing to save");
+  await bench.shot("run");
+}
+
+export const WINDOW_OF_FOLDERS = { restricted, twoFolders };
+export const SCENES = { starts, searches, allows, denies, closes, timesOut, answersHidden, keepsTyped, rewinds, cancels, survives, saysWhy };

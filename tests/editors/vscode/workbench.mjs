@@ -10,8 +10,9 @@ const CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first
   "--disable-component-update", "--disable-sync"];
 
 export class Workbench {
-  /** Starts the server with the extension installed from the file. `trusting`: the workspace is trusted from the start. */
-  static async start({ directory, place, vsix, out, trusting = true }) {
+  /** Starts the server with the extension installed from the file and opens `query` (folder=… or workspace=…).
+   * `trusting`: everything is trusted from the start. */
+  static async start({ directory, place, vsix, out, name, query, trusting = true }) {
     const node = join(directory, "node");
     const entry = join(directory, "node_modules/code-server/out/node/entry.js");
     const folders = ["--user-data-dir", place.user, "--extensions-dir", place.extensions];
@@ -21,14 +22,14 @@ export class Workbench {
     const port = await freePort();
     const options = ["--auth", "none", "--bind-addr", `127.0.0.1:${port}`, "--disable-telemetry", "--disable-update-check",
       "--disable-getting-started-override", ...(trusting ? ["--disable-workspace-trust"] : [])];
-    const server = spawn(node, [entry, ...folders, ...options, place.workspace], { env, stdio: ["ignore", "pipe", "pipe"] });
-    const log = createWriteStream(join(out, "workbench.log"));
+    const server = spawn(node, [entry, ...folders, ...options], { env, stdio: ["ignore", "pipe", "pipe"] });
+    const log = createWriteStream(join(out, `${name}.log`));
     server.stdout.pipe(log);
     server.stderr.pipe(log);
-    const workbench = new Workbench(server, `http://127.0.0.1:${port}`, out);
+    const workbench = new Workbench(server, `http://127.0.0.1:${port}`, out, name);
     try {
       await workbench.answers();
-      await workbench.open(createRequire(join(directory, "package.json"))("playwright-core"), place.workspace);
+      await workbench.open(createRequire(join(directory, "package.json"))("playwright-core"), query);
     } catch (error) {
       await workbench.end();
       throw error;
@@ -36,8 +37,8 @@ export class Workbench {
     return workbench;
   }
 
-  constructor(server, url, out) {
-    Object.assign(this, { server, url, out, outside: new Set(), shots: 0 });
+  constructor(server, url, out, name) {
+    Object.assign(this, { server, url, out, name, outside: new Set(), shots: 0 });
   }
 
   async answers() {
@@ -49,7 +50,7 @@ export class Workbench {
     throw new Error("the workbench server does not answer");
   }
 
-  async open({ chromium }, folder) {
+  async open({ chromium }, query) {
     const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
     this.browser = await chromium.launch({ executablePath, args: CHROMIUM });
     this.page = await this.browser.newPage({ viewport: { width: 1400, height: 900 } });
@@ -58,9 +59,9 @@ export class Workbench {
       const { hostname } = new URL(request.url());
       if (hostname && hostname !== "127.0.0.1") this.outside.add(hostname);
     });
-    const log = createWriteStream(join(this.out, "console.log"));
+    const log = createWriteStream(join(this.out, `${this.name}-console.log`));
     this.page.on("console", (message) => log.write(`[${message.type()}] ${message.text()}\n`));
-    await this.page.goto(`${this.url}/?folder=${encodeURIComponent(folder)}`);
+    await this.page.goto(`${this.url}/?${new URLSearchParams(query)}`);
     await this.page.locator(".monaco-workbench").waitFor({ timeout: 90_000 });
   }
 
@@ -102,8 +103,7 @@ export class Workbench {
   async file(name) {
     await this.page.keyboard.press("Control+p");
     await this.input().fill(name);
-    await this.page.locator(".quick-input-list .monaco-list-row", { hasText: name }).first().waitFor();
-    await this.page.keyboard.press("Enter");
+    await this.page.locator(`.quick-input-list .monaco-list-row[aria-label^="${name}"]`).first().click();
     await this.page.locator(`.tab.active[data-resource-name="${name}"]`).waitFor();
     await this.page.locator(".monaco-editor .view-line").first().waitFor();
   }
@@ -156,7 +156,8 @@ export class Workbench {
 
   async shot(name) {
     this.shots += 1;
-    await this.page.screenshot({ path: join(this.out, `${String(this.shots).padStart(2, "0")}-${name}.png`) });
+    await this.page.waitForTimeout(300); // a message slides in; only the picture waits for that
+    await this.page.screenshot({ path: join(this.out, `${this.name}-${String(this.shots).padStart(2, "0")}-${name}.png`) });
   }
 
   async end() {

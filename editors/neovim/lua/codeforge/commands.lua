@@ -73,11 +73,11 @@ end
 ---@param argument table { checkpoint_id } or { run_id, to }
 local function rewind(argument)
   codeforge.call("checkpoint.restore", argument, function(result, client)
-    local text = ("%s: %d files taken back"):format(result.status, #result.changed)
+    local text = ("%s: files are as they were, %d of them changed on disk"):format(result.status, #result.changed)
     if #result.conflicts > 0 then
       text = ("%s; left as they are: %s"):format(text, table.concat(result.conflicts, ", "))
     end
-    require("codeforge.events").reconcile(codeforge.root(client), result.changed)
+    require("codeforge.events").reconcile(vim.tbl_keys(client.attached_buffers))
     codeforge.notify(("%s. Undo with :CodeForge rewind %s"):format(text, result.safety_checkpoint_id))
   end)
 end

@@ -73,12 +73,10 @@ end
 
 --- Files have changed on disk: reload their buffers. One that the server has edited to the same text is not
 --- modified any more; one with changes of the person's own is left alone.
----@param root string
----@param paths string[]
-function M.reconcile(root, paths)
-  for _, path in ipairs(paths) do
-    local buf = vim.fn.bufnr("^" .. vim.fn.fnameescape(vim.fs.joinpath(root, path)) .. "$")
-    if buf ~= -1 and vim.api.nvim_buf_is_loaded(buf) then
+---@param buffers integer[]
+function M.reconcile(buffers)
+  for _, buf in ipairs(buffers) do
+    if vim.api.nvim_buf_is_loaded(buf) then
       if vim.bo[buf].modified and is_as_on_disk(buf) then
         vim.bo[buf].modified = false
       end
@@ -87,6 +85,33 @@ function M.reconcile(root, paths)
       end
     end
   end
+end
+
+--- The server has edited a buffer that was saved, and asks to save it again, so that commands see the new text.
+---@param uri string
+---@return boolean
+function M.save(uri)
+  local buf = vim.uri_to_bufnr(uri)
+  if not vim.api.nvim_buf_is_loaded(buf) then
+    return false
+  end
+  local done = pcall(vim.api.nvim_buf_call, buf, function()
+    vim.cmd("silent lockmarks update")
+  end)
+  return done and not vim.bo[buf].modified
+end
+
+---@param client vim.lsp.Client
+---@param paths string[]
+---@return integer[]
+local function buffers_of(client, paths)
+  local root, wanted = require("codeforge").root(client), {}
+  for _, path in ipairs(paths) do
+    wanted[vim.fs.joinpath(root, path)] = true
+  end
+  return vim.tbl_filter(function(buf)
+    return wanted[vim.api.nvim_buf_get_name(buf)] ~= nil
+  end, vim.tbl_keys(client.attached_buffers))
 end
 
 ---@param params { run_id: string, seq: integer, event: table }
@@ -103,7 +128,7 @@ function M.on_run_event(params, client_id)
   require("codeforge.ui").on_event(params.run_id, event)
   local client = vim.lsp.get_client_by_id(client_id)
   if client then
-    M.reconcile(require("codeforge").root(client), changed_paths(event))
+    M.reconcile(buffers_of(client, changed_paths(event)))
   end
   emit("CodeForgeRunEvent", params)
 end
