@@ -43,6 +43,9 @@ soak: $(STAMP) ## The long proofs: every kill, 100,000 fuzz cases; writes report
 vsix: ## Build the VS Code extension into editors/vscode/codeforge.vsix
 	cd editors/vscode && npm ci --ignore-scripts --no-audit --no-fund && npm run vsix
 
+editors: $(STAMP) vsix ## The extension in a real VS Code workbench, by real clicks; screenshots in reports/vscode
+	tests/editors/vscode/run.sh $(ARGS)
+
 lock: ## Write the lock files anew, with hashes
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml

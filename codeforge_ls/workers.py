@@ -164,7 +164,14 @@ class Worker:
             process.stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
             await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError) as end:
+            await self._see_it_end(process)  # so that whoever repeats the call meets a new one
             raise WorkerDied(f"The {self.name} worker ended.", hint="Try again.") from end
+
+    async def _see_it_end(self, process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if self._reader:
+            await asyncio.wait({self._reader}, timeout=5)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - opened as a pipe above

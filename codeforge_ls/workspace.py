@@ -112,7 +112,7 @@ class Workspace:
                 tell(status)
 
         index = Index(root, state, config.current.index, tell_all)
-        sandbox = await Sandbox.probe(config.current.sandbox.backend.value)
+        sandbox = await Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
         policies = await asyncio.to_thread(_library, root, config.current)
         documents, checkpoints = DocumentHub(), Checkpoints(root, state)
         files = WorkspaceFiles(root, documents)

@@ -22,9 +22,9 @@ class Shown:
 
 def describe(action: Action, prepared: Prepared) -> Shown:
     """Say what would happen."""
-    who = action.actor.label
+    who, task = action.actor.label, _task(action)
     if isinstance(prepared, CommandLine):
-        return Shown(f"{who} wants to run a command", visible(prepared.command))
+        return Shown(f"{who} wants to run a command{task}", visible(prepared.command))
     if isinstance(prepared, Rewind):
         checkpoint = prepared.checkpoint
         return Shown(
@@ -34,7 +34,11 @@ def describe(action: Action, prepared: Prepared) -> Shown:
         return Shown(f"{who} wants to use {action.tool.value}", visible(str(action.arguments)))
     names = ", ".join(edit.now.path for edit in prepared.edits[:3])
     more = f" and {len(prepared.edits) - 3} more" if len(prepared.edits) > 3 else ""
-    return Shown(f"{who} wants to edit {visible(names)}{more}", diff_of(prepared)[:MAX_PREVIEW])
+    return Shown(f"{who} wants to edit {visible(names)}{more}{task}", diff_of(prepared)[:MAX_PREVIEW])
+
+
+def _task(action: Action) -> str:
+    return f" (task: {visible(action.actor.name)})" if action.actor.run_id and action.actor.name else ""
 
 
 def diff_of(changes: Changes) -> str:

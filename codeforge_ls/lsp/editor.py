@@ -230,7 +230,7 @@ class Editor:
         known = {name: value for name, value in settings.items() if name in section_models()}
         if ignored := sorted(settings.keys() - known.keys()):
             log.info("editor options that are no settings: %.300s", ", ".join(ignored))
-        outcome = await workspace.reload_settings(known or None)
+        outcome = await workspace.reload_settings(known)
         for problem in outcome.problems[:20]:
             self.warn(f"Settings: {problem.field}: {problem.message} ({problem.file})")
 

@@ -78,7 +78,9 @@ class EditorDocuments:
             return False
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                answer = await asyncio.wrap_future(self._protocol.send_request(SAVE, {"uri": document.uri}))
+                answer = await asyncio.wrap_future(
+                    self._protocol.send_request(SAVE, {"uri": document.uri, "version": document.version})
+                )
         except Exception as error:  # noqa: BLE001 - whatever the editor answers instead, it is not saved
             log.info("the editor did not save %s: %s", path, error)
             return False

@@ -23,7 +23,8 @@ class ActorKind(StrEnum):
 
 
 class Actor(Frozen):
-    """Who asks. ``name`` is what the client claims to be; ``session`` is our id of its connection."""
+    """Who asks. ``name`` is what the client claims to be, for an agent the first line of its task; ``session`` is our
+    id of the connection."""
 
     kind: ActorKind
     name: str = ""

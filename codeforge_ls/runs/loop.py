@@ -60,7 +60,9 @@ class AgentLoop:
         self._tools = [kind for kind in self.tools if kind.tool in allowed]
         self._limits: Termination = limits_of(self.run)
         self._stall = StallTracker(self._limits.stall_threshold if self._limits.stall_detection else 0)
-        self._actor = Actor(kind="agent", name=self.run.model, run_id=self.run.id)
+        self._actor = Actor(
+            kind="agent", name=self.run.task.strip().split("\n", 1)[0][:80], run_id=self.run.id
+        )
         self._bad_calls = 0
 
     async def work(self) -> str:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,10 +91,26 @@ class MountPoints:
     """Places that had to be made so that something can be mounted over them, and goes when the last command ends.
 
     A protected file that does not exist could be created; the mount over it prevents that, and needs an inode.
+    ``ledger`` names those that exist now: what a killed process left is removed by the next that reads it.
     """
 
+    ledger: Path | None = None
     _users: Counter[Path] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        if self.ledger is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            left = self.ledger.read_bytes().split(b"\0")[:-1]
+            for name in reversed(left):
+                with contextlib.suppress(OSError):
+                    Path(os.fsdecode(name)).rmdir()
+            self.ledger.unlink()
+
+    def _write_down(self, paths: Iterable[Path]) -> None:
+        if self.ledger is not None:
+            self.ledger.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
 
     def hold(self, paths: Sequence[Path]) -> list[Path]:
         """Make the missing ones (folders); returns those that are ours to remove."""
@@ -106,6 +122,7 @@ class MountPoints:
                 elif os.path.lexists(path):
                     continue
                 else:
+                    self._write_down([*self._users, path])
                     path.mkdir(mode=0o755)
                     self._users[path] = 1
                 held.append(path)
@@ -120,6 +137,8 @@ class MountPoints:
                     del self._users[path]
                     with contextlib.suppress(OSError):
                         path.rmdir()
+            if held:
+                self._write_down(self._users)
 
 
 def must_exist(workspace: Path) -> list[Path]:

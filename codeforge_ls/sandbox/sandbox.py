@@ -24,20 +24,30 @@ MAX_COMMAND = 128 << 10  # bytes; the kernel takes no longer single argument
 class Sandbox:
     """A backend and the groups it runs. ``why`` says how it was chosen, for ``doctor``."""
 
-    def __init__(self, name: str, why: str, bwrap: str | None = None, *, usable: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        why: str,
+        bwrap: str | None = None,
+        *,
+        usable: bool = True,
+        mounts: bubblewrap.MountPoints | None = None,
+    ) -> None:
         self.name = name
         self.why = why
         self._bwrap = bwrap
         self._usable = usable
         self._groups = ProcessGroups()
-        self._mounts = bubblewrap.MountPoints()
+        self._mounts = mounts or bubblewrap.MountPoints()
 
     @classmethod
-    async def probe(cls, backend: str = "auto") -> Sandbox:
+    async def probe(cls, backend: str = "auto", ledger: Path | None = None) -> Sandbox:
         """Find out once what works here. ``auto``: bubblewrap, else none; ``none`` runs commands plainly.
 
-        A backend that was asked for and does not work is still returned, and refuses every command.
+        A backend that was asked for and does not work is still returned, and refuses every command. ``ledger`` is
+        the file that names what is in the workspace only while commands run; a killed process left it.
         """
+        mounts = await asyncio.to_thread(bubblewrap.MountPoints, ledger)
         if backend == "none":
             return cls("none", "no sandbox, as the settings say")
         if backend not in ("auto", "bubblewrap"):
@@ -48,7 +58,7 @@ class Sandbox:
             )
         bwrap, problem = await _working_bubblewrap()
         if bwrap:
-            return cls("bubblewrap", f"{bwrap} works", bwrap)
+            return cls("bubblewrap", f"{bwrap} works", bwrap, mounts=mounts)
         if backend == "bubblewrap":
             return cls("bubblewrap", problem, usable=False)
         return cls("none", problem)

@@ -13,7 +13,6 @@ import pytest
 from tests.e2e.ground import Ground
 
 
-
 @contextmanager
 def ground_of(**settings: object) -> Iterator[Ground]:
     """A workspace with a home of its own; fails at the end when a process is left."""

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codeforge_ls.llm.scripted import ScriptedServer
 from codeforge_ls.llm.script import Script
+from codeforge_ls.llm.scripted import ScriptedServer
 from tests.e2e.agent import Agent
 from tests.e2e.editor import Editor
 
@@ -80,7 +80,7 @@ class Ground:
         for folder, variable in folders.items():
             (base / folder).mkdir(mode=0o700)
             self.env[variable] = str(base / folder)
-        defaults = {"llm_model": "openai/gpt-4o-mini", "llm_api_base": self.model.base_url, "llm_retries": 0}
+        defaults = {"llm_model": "openai/gpt-4o-mini", "llm_api_base": self.model.base_url, "llm_retries": 1}
         for name, value in {**defaults, "daemon_idle_seconds": 60, **settings}.items():
             self.env[f"CODEFORGE_{name.upper()}"] = str(value)
         self.env["OPENAI_API_KEY"] = "sk-scripted"
@@ -138,15 +138,13 @@ class Ground:
             [str(BIN / "codeforge"), *words], env=self.env, cwd=self.root, **(pipes | options)
         )
 
-    def cli(
-        self, *words: str, timeout: float = 60, input: bytes | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
+    def cli(self, *words: str, timeout: float = 60, typed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """A ``codeforge`` command to its end."""
         return subprocess.run(
             [str(BIN / "codeforge"), *words],
             env=self.env,
             cwd=self.root,
-            input=input if input is not None else b"",
+            input=typed,
             capture_output=True,
             timeout=timeout,
             check=False,

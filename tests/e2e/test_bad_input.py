@@ -21,7 +21,6 @@ CODES = {"invalid_input", "not_found", "conflict", "denied", "unavailable", "lim
 TRACES = ("Traceback", 'File "', "codeforge_ls.", "pydantic", "sqlite3.")
 
 
-
 @pytest.fixture(scope="module")
 def target() -> Iterator[Ground]:
     """A workspace with a way out of it, a pipe, and a file beside it that nobody may touch."""
@@ -91,7 +90,17 @@ def test_every_command(unchanged: Ground, name: str) -> None:
 
 def test_commands_that_are_none(unchanged: Ground) -> None:
     editor = unchanged.editor()
-    for name in ("codeforge.none", "search", "", "codeforge.__init__", "x" * 100_000, 7, None, ["a"], "\ud800"):
+    for name in (
+        "codeforge.none",
+        "search",
+        "",
+        "codeforge.__init__",
+        "x" * 100_000,
+        7,
+        None,
+        ["a"],
+        "\ud800",
+    ):
         assert refused(editor, name, []), name
     for params in ({}, {"run_id": 7}, {"run_id": "run-none", "after": -1}, {"run_id": "run-none"}, {"a": 1}):
         with pytest.raises(Refused) as refusal:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-
 from tests.e2e.editor import Editor
 from tests.e2e.ground import FILES, Ground
 
@@ -49,8 +48,7 @@ def test_a_model_worker_killed_at_work_does_not_harm_the_run(ground: Ground) -> 
     ground.kill(editor.command("health")["model"]["worker"]["pid"])
     ground.play({"say": "Short."})
     ended = ground.wait(lambda: _ended(editor, run_id), 30)
-    assert ended["status"] in ("completed", "failed"), ended
-    assert ended["status"] == "completed" or "worker" in ended["reason"]
+    assert (ended["status"], ended["output"]) == ("completed", "Short."), ended
     assert _run(ground, editor, "say it short")["output"] == "Short."
     editor.close()
 
@@ -62,7 +60,7 @@ def test_a_killed_tool_is_a_failed_call_and_the_run_goes_on(ground: Ground) -> N
         {"say": "It was killed: {{last_result}}"},
     )
     run_id = editor.command("run.start", task="run a tool", profile="free")["run_id"]
-    ground.wait(lambda: (ground.root / "begun.txt").exists())
+    ground.wait((ground.root / "begun.txt").exists)
     sleeping = [pid for pid, command in ground.processes().items() if command.startswith("sleep 41.25")]
     for pid in sleeping:
         ground.kill(pid)
@@ -86,7 +84,7 @@ def test_a_killed_daemon_is_followed_by_one_that_knows_everything(fresh: Ground)
         {"say": "The call said: {{last_result}}"},
     )
     run_id = editor.command("run.start", task="be interrupted", profile="free")["run_id"]
-    fresh.wait(lambda: (fresh.root / "once.txt").exists())
+    fresh.wait((fresh.root / "once.txt").exists)
     seen = editor.command("run.events", run_id=run_id)["events"]
     daemon = fresh.daemon()
     fresh.kill(daemon)
@@ -116,20 +114,22 @@ def test_a_killed_daemon_is_followed_by_one_that_knows_everything(fresh: Ground)
     assert [event["seq"] for event in done["events"]] == list(range(1, len(done["events"]) + 1))
     assert fresh.text("once.txt") == "once\n"
     assert fresh.ask("events", "verify")["sound"]
-    assert fresh.ask("rewind", run_id)["status"] == "applied"
-    (fresh.root / "once.txt").unlink(missing_ok=True)  # the killed call never told what it changed
+    # The killed call never told what it changed, so only the whole tree goes back to where it was.
+    assert fresh.ask("rewind", run_id, "--all")["status"] == "applied"
     assert fresh.everything() == before
 
 
 def test_a_daemon_killed_at_any_moment_tears_nothing(fresh: Ground) -> None:
     big = "".join(f"line {number}\n" for number in range(20_000))
     (fresh.root / "big.txt").write_text(big)
-    turns = [{"tool": "Write", "arguments": {"path": "big.txt", "content": big + f"{n}\n"}} for n in range(60)]
+    turns = [
+        {"tool": "Write", "arguments": {"path": "big.txt", "content": big + f"{n}\n"}} for n in range(60)
+    ]
     known = {big} | {big + f"{n}\n" for n in range(60)}
     git = fresh.git_picture()
     fresh.play(*turns, {"say": "Done."})
     dice = random.Random(7)
-    for _ in range(4):
+    for _ in range(3):
         editor = fresh.editor()
         run_id = editor.command("run.start", task="write a lot", profile="free")["run_id"]
         fresh.wait_for_event(editor, run_id, "run.toolcall.result")
@@ -145,23 +145,25 @@ def test_a_daemon_killed_at_any_moment_tears_nothing(fresh: Ground) -> None:
     assert set(statuses) <= {"suspended", "completed"}
     assert fresh.ask("events", "verify")["sound"]
     oldest = editor.command("checkpoint.list", limit=1000)["checkpoints"][-1]
-    assert editor.command("checkpoint.restore", checkpoint_id=oldest["id"], scope="all")["status"] == "applied"
+    assert (
+        editor.command("checkpoint.restore", checkpoint_id=oldest["id"], scope="all")["status"] == "applied"
+    )
     assert fresh.text("big.txt") == big
     assert fresh.git_picture() == git
     editor.close()
 
 
-@pytest.mark.parametrize("signal_name", ["stop", "idle"])
-def test_a_clean_end_leaves_no_process_and_suspends_the_run(fresh: Ground, signal_name: str) -> None:
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_clean_end_leaves_no_process_and_suspends_the_run(fresh: Ground, at_work: bool) -> None:
     editor = fresh.editor()
-    if signal_name == "idle":
+    if not at_work:
         editor.end()  # the window is killed, without shutdown
         assert editor.process.wait(5) is not None
         assert fresh.ask("daemon", "stop") == {"stopped": True}
     else:
         fresh.play({"tool": "Bash", "arguments": {"command": ONCE}}, {"say": "Done."})
         run_id = editor.command("run.start", task="be stopped", profile="free")["run_id"]
-        fresh.wait(lambda: (fresh.root / "once.txt").exists())
+        fresh.wait((fresh.root / "once.txt").exists)
         assert fresh.ask("daemon", "stop") == {"stopped": True}
         fresh.wait(lambda: not fresh.processes(), 5, "left by a stopped daemon")
         assert fresh.ask("show", run_id)["run"]["status"] == "suspended"
@@ -197,5 +199,3 @@ def _run(ground: Ground, editor: Editor, task: str) -> Json:
 def _ended(editor: Editor, run_id: str) -> Json | None:
     run: Json = editor.command("run.get", run_id=run_id)["run"]
     return None if run["status"] in ("pending", "running") else run
-
-

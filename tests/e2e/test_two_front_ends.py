@@ -188,7 +188,7 @@ def test_closing_the_editor_does_not_stop_a_run(ground: Ground, agent: Agent) ->
     started = time.monotonic()
     run_id = first.command("run.start", task="write two files", profile="free")["run_id"]
     assert time.monotonic() - started < 5
-    ground.wait(lambda: (ground.root / "one.txt").exists())
+    ground.wait((ground.root / "one.txt").exists)
     first.close()
     second = ground.editor()
     assert second.command("run.get", run_id=run_id)["run"]["status"] == "running"

@@ -72,6 +72,8 @@ def markdown(parts: Sequence[Part], *, command: str) -> str:
         lines.append(f"| {part.name} | {total} | {len(part.failures)} | {part.seconds:.0f} | {part.seed} |")
     for part in parts:
         lines += ["", f"## {part.name}", ""]
+        again = f"python -m tests.soak --report FILE --only {part.name.split(':')[0]} --seed {part.seed}"
+        lines += [f"Again: `{again}` with the sizes of the command above.", ""]
         if part.counts:
             lines.append("Cases: " + ", ".join(f"{kind} {number}" for kind, number in part.counts.items()))
         lines += [f"- {name}: {value}" for name, value in part.facts.items()]

@@ -83,9 +83,10 @@ export async function answerApprovals(
   if (!picked) return;
   const shown = await approvals.show(picked);
   const detail = `${picked.decision.reason} (profile ${picked.decision.profile})`;
-  const answer = await vscode.window.showWarningMessage(`CodeForge: ${picked.title}`, { modal: true, detail }, ALLOW, DENY);
+  const deny: vscode.MessageItem = { title: DENY, isCloseAffordance: true };
+  const answer = await vscode.window.showWarningMessage(`CodeForge: ${picked.title}`, { modal: true, detail }, { title: ALLOW }, deny);
   await texts.close(shown);
-  const verdict = answer === ALLOW ? "allow_once" : "deny";
+  const verdict = answer?.title === ALLOW ? "allow_once" : "deny";
   await servers.call(folder, "approval.answer", { approval_id: picked.id, verdict });
 }
 

@@ -5,7 +5,7 @@ import { answerApprovals, Approvals } from "./approvals";
 import type { Channels } from "./connection";
 import { explainPolicy, rebuild, search, showHealth, showMap } from "./looking";
 import { cancelRun, pickRun, rewind, showRun, startPlan, startRun } from "./runs";
-import { Servers } from "./server";
+import { RESTRICTED, Servers } from "./server";
 import { StatusItem } from "./status";
 import { Texts } from "./texts";
 
@@ -77,7 +77,6 @@ function actions(all: Servers, texts: Texts, approvals: Approvals): Record<strin
   };
 }
 
-// In a restricted workspace no server is started: its settings could name any program.
 async function start(work: () => Promise<void>): Promise<void> {
   if (vscode.workspace.isTrusted) await work();
 }
@@ -95,6 +94,7 @@ async function guarded(all: Servers, channels: Channels, action: Action): Promis
 }
 
 async function currentFolder(all: Servers): Promise<vscode.WorkspaceFolder | undefined> {
+  if (!vscode.workspace.isTrusted) throw new Error(RESTRICTED);
   const uri = vscode.window.activeTextEditor?.document.uri;
   const own = uri && vscode.workspace.getWorkspaceFolder(uri);
   const folders = all.folders();

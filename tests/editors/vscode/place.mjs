@@ -113,17 +113,28 @@ class Place {
     return JSON.stringify(Object.fromEntries(Object.keys(FILES).map((name) => [name, hash(name)])));
   }
 
+  async until(holds) {
+    for (let tries = 0; tries < 75 && !holds(); tries += 1) await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+
   read(name) {
     return readFileSync(join(this.workspace, name), "utf8");
   }
 
-  /** Stops the daemons and the model; answers the processes that stay all the same, which should be none. */
+  /** Waits until the editor has ended its sessions (it would open them again), then stops the daemons. Answers the
+   * processes that stay all the same: there should be none. */
+  async stop() {
+    await this.until(() => !this.processes().some((command) => command.includes("codeforge-ls")));
+    for (const root of [this.workspace, join(this.home, "second")]) this.codeforge("--root", root, "daemon", "stop");
+    const left = () => this.processes().filter((command) => !command.startsWith(`${this.model.pid} `));
+    await this.until(() => !left().length);
+    return left();
+  }
+
+  /** Stops everything and removes the place; answers like `stop`. */
   async end() {
     try {
-      this.codeforge("daemon", "stop");
-      this.codeforge("--root", join(this.home, "second"), "daemon", "stop");
-      for (let tries = 0; tries < 25 && this.processes().length > 1; tries += 1) await new Promise((ok) => setTimeout(ok, 200));
-      return this.processes().filter((command) => !command.startsWith(`${this.model.pid} `));
+      return await this.stop();
     } finally {
       this.model.kill("SIGTERM");
       rmSync(this.home, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
@@ -147,6 +158,7 @@ const QUIET = {
   "update.mode": "none",
   "chat.disableAIFeatures": true,
   "git.enabled": false,
+  "security.workspace.trust.startupPrompt": "never",
   "editor.autoClosingBrackets": "never",
 };
 

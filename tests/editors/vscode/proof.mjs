@@ -6,6 +6,7 @@ import { makePlace } from "./place.mjs";
 import { SCENES, WINDOW_OF_FOLDERS } from "./scenes.mjs";
 import { Workbench } from "./workbench.mjs";
 
+const only = process.argv[2]; // folder or folders; both without
 const { WORKBENCH, VSIX, PROJECT, OUT } = process.env;
 const begun = Date.now();
 let passed = 0;
@@ -32,7 +33,7 @@ async function main() {
   const place = await makePlace(PROJECT);
   try {
     await window(place, SCENES, { name: "folder", query: { folder: place.workspace } });
-    place.codeforge("daemon", "stop");
+    await place.stop();
     const query = { workspace: join(place.home, "both.code-workspace") };
     await window(place, WINDOW_OF_FOLDERS, { name: "folders", query, trusting: false });
   } finally {
@@ -42,6 +43,7 @@ async function main() {
 }
 
 async function window(place, scenes, options) {
+  if (only && only !== options.name) return;
   const bench = await Workbench.start({ directory: WORKBENCH, place, vsix: VSIX, out: OUT, ...options });
   try {
     for (const scene of Object.values(scenes)) await play(scene, { bench, place, check });
