@@ -14,6 +14,13 @@ MAX_BODY = 64 << 20  # bytes of one message
 LENGTH = re.compile(rb"content-length[ \t]*:[ \t]*(\d+)[ \t]*$", re.IGNORECASE)
 # A raw line end cannot follow these words inside valid JSON, so this is always the start of another frame.
 NEXT_FRAME = re.compile(rb"content-length[ \t]*:[ \t]*\d+[ \t]*\r?\n", re.IGNORECASE)
+# Its beginning at the end of what has come. Too much given back does no harm: headers are searched, not matched.
+_WORD = b"content-length"
+NEXT_BEGUN = re.compile(
+    rb"(?:content-length[ \t]*:?[ \t]*\d*[ \t]*\r?|%b)\Z"
+    % b"|".join(_WORD[:n] for n in range(len(_WORD) - 1, 0, -1)),
+    re.IGNORECASE,
+)
 LONGEST_MARK = 64  # bytes that a match of NEXT_FRAME may reach back into what was searched already
 
 
@@ -112,9 +119,14 @@ class FrameReader:
         try:
             return Body(json.loads(body.decode()))
         except (ValueError, RecursionError) as error:
-            if match := NEXT_FRAME.search(body):
-                self._buffer[:0] = body[match.start() :]
+            self._give_back(body)
             return Broken(Fault.NOT_JSON, _reason(error))
+
+    def _give_back(self, body: bytes) -> None:
+        """A length that is too large has eaten the beginning of the next frame, or of its header: read it again."""
+        match = NEXT_FRAME.search(body + bytes(self._buffer[:LONGEST_MARK])) or NEXT_BEGUN.search(body)
+        if match and match.start() < len(body):
+            self._buffer[:0] = body[match.start() :]
 
 
 def _capped(digits: bytes) -> int:
