@@ -18,6 +18,7 @@ from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.judge import may_read
 from codeforge_ls.actions.pending import PendingActions
+from codeforge_ls.actions.repo_map import readable_map
 from codeforge_ls.actions.rewind import Rewinder, finished_restore
 from codeforge_ls.actions.tool import ToolContext, ToolKind
 from codeforge_ls.approvals.broker import Broker
@@ -152,7 +153,9 @@ class Workspace:
         async def opening(run: Run) -> Sequence[Message]:
             repo_map = None
             with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
-                repo_map = await index.repo_map(MAP_BUDGET, query=run.task[:2000])
+                repo_map = await readable_map(
+                    index, context(run.layers).may_read, MAP_BUDGET, query=run.task[:2000]
+                )
             return first_messages(root, mode_named(run.mode), run.task, repo_map)
 
         runs = Runs(

@@ -15,7 +15,7 @@ from codeforge_ls.actions.rewind import Rewinder
 from codeforge_ls.actions.text import count_changes
 from codeforge_ls.actions.tool import Changes, CommandLine, FileEdit, Prepared, Rewind, clip
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Outcome, PathEffect, content_hash
+from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Outcome, content_hash
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
 from codeforge_ls.model.events import EventDraft, EventType
@@ -54,15 +54,23 @@ class Applier:
             yield
 
     def with_base_hashes(self, effects: Effects, prepared: Prepared) -> Effects:
-        """The effects with the hash of what each file held when the change was computed."""
+        """The effects with the hash of what each file held when the change was computed.
+
+        Raises ``Conflict`` when a path led elsewhere by then: the policy has judged another file.
+        """
         if not isinstance(prepared, Changes):
             return effects
-        known = {edit.now.path: edit.now.hash for edit in prepared.edits}
-        paths = tuple(
-            PathEffect(path=effect.path, access=effect.access, base_hash=known.get(effect.path))
-            for effect in effects.paths
+        known = {edit.now.path: edit.now for edit in prepared.edits}
+        for effect in effects.paths:
+            if known[effect.path].real != effect.real:
+                raise Conflict(
+                    f"{effect.path} leads elsewhere now; nothing was done.", hint="Propose it again."
+                )
+        return effects.model_copy(
+            update={
+                "paths": tuple(e.model_copy(update={"base_hash": known[e.path].hash}) for e in effects.paths)
+            }
         )
-        return effects.model_copy(update={"paths": paths})
 
     async def change(self, action: Action, changes: Changes) -> Applied:
         """Write all files, or put back those that were written and raise ``Conflict``."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from codeforge_ls.actions.files import Current, WorkspaceFiles
 from codeforge_ls.actions.text import replace
 from codeforge_ls.actions.tool import Changes, FileEdit, ToolContext, ToolKind
-from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
+from codeforge_ls.model.actions import AccessKind, Effects, Tool
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import Conflict
 
@@ -26,7 +26,7 @@ class EditArguments(Frozen):
 
 def effects(arguments: EditArguments, files: WorkspaceFiles) -> Effects:
     """It writes that path."""
-    return Effects(paths=(PathEffect(path=files.resolve(arguments.path).lexical, access=AccessKind.WRITE),))
+    return Effects(paths=(files.effect(arguments.path, AccessKind.WRITE),))
 
 
 async def prepare(arguments: EditArguments, context: ToolContext) -> Changes:

@@ -113,6 +113,8 @@ class Gate:
         if decision.decision is Decision.DENY:
             raise Denied(decision.reason)
         prepared = await passage.kind.prepare(arguments, context)
+        if passage.kind.effects(arguments, context.files) != effects:
+            raise Conflict("A path led elsewhere while it was read.", hint="Try again.")
         if isinstance(prepared, Answer):
             if decision.decision is Decision.ASK:
                 await self._ask(passage, effects, prepared)
@@ -127,7 +129,7 @@ class Gate:
             )  # fmt: skip
         if decision.decision is Decision.ASK:
             passage.approval = await self._ask(passage, effects, prepared)
-        return await self._apply(passage, prepared)
+        return await self._apply(passage, effects, prepared)
 
     def _decide(self, passage: _Passage, effects: Effects) -> PolicyDecision:
         """The strictest answer of the policy on every path and the command."""
@@ -178,8 +180,22 @@ class Gate:
         await self._broker.consume(approval, digest)
         return approval
 
-    async def _apply(self, passage: _Passage, prepared: Prepared) -> Applied:
+    def _recheck(self, passage: _Passage, effects: Effects) -> None:
+        """Waiting for a person takes a while: the paths must lead to the same files, and the policy still agree."""
+        arguments = passage.kind.parse(passage.action.arguments)
+        now = passage.kind.effects(arguments, self._context(passage.layers).files)
+        if [(e.path, e.real) for e in now.paths] != [(e.path, e.real) for e in effects.paths]:
+            raise Conflict(
+                "A path leads elsewhere since this was proposed; nothing was done.", hint="Propose it again."
+            )
+        if judge(
+            self._applier.root, passage.action.tool, now, passage.layers, self._applier.sandbox
+        ).decision is Decision.DENY:  # fmt: skip
+            raise Denied("The policy forbids this now.", hint="`codeforge policy explain` says why.")
+
+    async def _apply(self, passage: _Passage, effects: Effects, prepared: Prepared) -> Applied:
         async with self._applier.exclusive():
+            self._recheck(passage, effects)
             await self._store.append(
                 passage.draft(
                     EventType.TOOLCALL_APPROVED,

@@ -9,7 +9,7 @@ from codeforge_ls.actions.files import Current, WorkspaceFiles
 from codeforge_ls.actions.text import replace
 from codeforge_ls.actions.tool import Changes, FileEdit, ToolContext, ToolKind
 from codeforge_ls.actions.write import whole_file
-from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
+from codeforge_ls.model.actions import AccessKind, Effects, Tool
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import InvalidInput
 
@@ -35,8 +35,11 @@ class MultiEditArguments(Frozen):
 
 def effects(arguments: MultiEditArguments, files: WorkspaceFiles) -> Effects:
     """It writes those paths."""
-    paths = dict.fromkeys(files.resolve(edit.path).lexical for edit in arguments.edits)
-    return Effects(paths=tuple(PathEffect(path=path, access=AccessKind.WRITE) for path in paths))
+    touched = {
+        effect.path: effect
+        for effect in (files.effect(edit.path, AccessKind.WRITE) for edit in arguments.edits)
+    }
+    return Effects(paths=tuple(touched.values()))
 
 
 async def prepare(arguments: MultiEditArguments, context: ToolContext) -> Changes:
@@ -48,7 +51,7 @@ async def prepare(arguments: MultiEditArguments, context: ToolContext) -> Change
         if path not in first:
             first[path] = after[path] = await context.files.current(path)
             refuse_stale(first[path], edit.base_hash)
-        after[path] = Current(path, _apply(edit, after[path], number))
+        after[path] = Current(path, _apply(edit, after[path], number), first[path].real)
     return Changes(tuple(FileEdit(now, after[path].data) for path, now in first.items()))
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.tool import Answer, ToolContext, ToolKind, clip
-from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
+from codeforge_ls.model.actions import AccessKind, Effects, Tool
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import InvalidInput
 
@@ -21,7 +21,7 @@ class ReadArguments(Frozen):
 
 def effects(arguments: ReadArguments, files: WorkspaceFiles) -> Effects:
     """It reads that path."""
-    return Effects(paths=(PathEffect(path=files.resolve(arguments.path).lexical, access=AccessKind.READ),))
+    return Effects(paths=(files.effect(arguments.path, AccessKind.READ),))
 
 
 async def prepare(arguments: ReadArguments, context: ToolContext) -> Answer:

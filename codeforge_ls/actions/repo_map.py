@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from pydantic import Field
 
 from codeforge_ls.actions.files import WorkspaceFiles
-from codeforge_ls.actions.tool import Answer, ToolContext, ToolKind
+from codeforge_ls.actions.tool import Answer, CodeIndex, ToolContext, ToolKind
 from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
 from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.index import RepoMap
+
+DRAWS = 8
 
 
 class RepoMapArguments(Frozen):
@@ -24,9 +29,42 @@ def effects(_arguments: RepoMapArguments, _files: WorkspaceFiles) -> Effects:
 
 
 async def prepare(arguments: RepoMapArguments, context: ToolContext) -> Answer:
-    """Draw the map."""
-    found = await context.index.repo_map(arguments.budget_tokens, arguments.focus, arguments.query)
+    """Draw the map of what may be read."""
+    found = await readable_map(
+        context.index, context.may_read, arguments.budget_tokens, arguments.focus, arguments.query
+    )
     return Answer(found.text or "The map is empty.", found.model_dump(mode="json"))
+
+
+async def readable_map(
+    index: CodeIndex, may_read: Callable[[str], bool], budget: int, focus: Sequence[str] = (), query: str = ""
+) -> RepoMap:
+    """A map without the files that the policy keeps from the reader: it shows lines of them.
+
+    Drawn again without those that turned up, until none does; what is left after the last time is cut out.
+    """
+    hidden: list[str] = []
+    for _ in range(DRAWS):
+        found = await index.repo_map(budget, focus, query, hidden)
+        forbidden = [path for path in _files_of(found.text) if not may_read(path)]
+        if not forbidden:
+            return found
+        hidden += forbidden
+    return found.model_copy(update={"text": _without(found.text, set(forbidden))})
+
+
+def _files_of(text: str) -> list[str]:
+    return [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+
+
+def _without(text: str, paths: set[str]) -> str:
+    kept, shown = [], True
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            shown = line.removesuffix(":") not in paths
+        if shown:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 REPO_MAP = ToolKind(

@@ -37,15 +37,22 @@ class Rewinder:
         """
         found: dict[str, str] = {}
         for path in paths:
-            now = await self.files.current(path)
-            if now.document and now.hash != await self.files.disk_hash(path):
-                if len(now.document.text) > MAX_UNSAVED:
+            held = self.files.open_document(path)
+            if held is not None and await self._differs_from_disk(path):
+                text = held[1].text
+                if len(text) > MAX_UNSAVED:
                     raise LimitReached(
-                        f"{now.path} has more than {MAX_UNSAVED:,} characters that are not saved.",
+                        f"{path} has more than {MAX_UNSAVED:,} characters that are not saved.",
                         hint="Save it first: only then can a checkpoint hold it.",
                     )
-                found[now.path] = now.document.text
+                found[path] = text
         return found
+
+    async def _differs_from_disk(self, path: str) -> bool:
+        try:
+            return (await self.files.current(path)).hash != await self.files.disk_hash(path)
+        except CodeForgeError:
+            return True  # the disk holds no file there that could be compared
 
     async def restore(self, checkpoint: Checkpoint, stream: str, only: tuple[str, ...] | None) -> Restored:
         """Bring disk and open documents back. What a person changed meanwhile is in the safety checkpoint."""
@@ -61,13 +68,15 @@ class Rewinder:
                 refused.append(path)
 
         async def through_editor(path: str, data: bytes | None) -> bool:
+            if self.files.open_document(path) is None:
+                return False
             await give(path, data)
             # Where the editor saved what it was given, the disk is done; else it is restored as well.
             return data is not None and await self.files.disk_hash(path) == content_hash(data)
 
         restored = await self.checkpoints.restore(checkpoint, stream, only=only, write=through_editor)
         for path in dict.fromkeys([*then, *(only or ())]):
-            if path not in restored.changed:
+            if path not in restored.changed and self.files.open_document(path) is not None:
                 await give(path, await self._was(checkpoint, path))
         return restored.model_copy(
             update={

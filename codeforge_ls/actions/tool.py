@@ -33,9 +33,13 @@ class CodeIndex(Protocol):
         ...
 
     async def repo_map(
-        self, budget_tokens: int = 1024, focus: Sequence[str] = (), query: str = ""
+        self,
+        budget_tokens: int = 1024,
+        focus: Sequence[str] = (),
+        query: str = "",
+        exclude: Sequence[str] = (),
     ) -> RepoMap:
-        """The map of the repository, within a budget."""
+        """The map of the repository, within a budget, without the files in ``exclude``."""
         ...
 
 

@@ -10,7 +10,7 @@ from codeforge_ls.actions.edit import MAX_TEXT, refuse_stale
 from codeforge_ls.actions.files import Current, WorkspaceFiles
 from codeforge_ls.actions.text import adapt_line_ends
 from codeforge_ls.actions.tool import Changes, FileEdit, ToolContext, ToolKind
-from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
+from codeforge_ls.model.actions import AccessKind, Effects, Tool
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import Conflict
 
@@ -30,7 +30,7 @@ class WriteArguments(Frozen):
 
 def effects(arguments: WriteArguments, files: WorkspaceFiles) -> Effects:
     """It writes that path."""
-    return Effects(paths=(PathEffect(path=files.resolve(arguments.path).lexical, access=AccessKind.WRITE),))
+    return Effects(paths=(files.effect(arguments.path, AccessKind.WRITE),))
 
 
 async def prepare(arguments: WriteArguments, context: ToolContext) -> Changes:

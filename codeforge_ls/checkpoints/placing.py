@@ -107,6 +107,14 @@ class Placing:
         with self._parent(path) as (folder, name):
             os.unlink(name, dir_fd=folder)
 
+    def delete_special(self, path: bytes) -> None:
+        """Remove a FIFO, socket or device. Raises Blocked for anything else."""
+        with self._parent(path) as (folder, name):
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+                raise Blocked("it is in no checkpoint")
+            os.unlink(name, dir_fd=folder)
+
     def remove_empty(self, path: bytes) -> bool:
         """Remove a folder if nothing is in it; whether it is gone."""
         try:

@@ -22,7 +22,7 @@ from codeforge_ls.checkpoints.capture import LINK, capture
 from codeforge_ls.checkpoints.changes import Change, changes, state_in
 from codeforge_ls.checkpoints.history import Purpose, Stored
 from codeforge_ls.checkpoints.names import quoted, shown, unquoted
-from codeforge_ls.checkpoints.placing import Blocked, FileState, Placing, emptied_by
+from codeforge_ls.checkpoints.placing import ABSENT, Blocked, FileState, Placing, emptied_by
 from codeforge_ls.checkpoints.shadow import Contents, Shadow
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, Restored
@@ -62,7 +62,8 @@ def restore(
     picture = capture(shadow, root, forced)
     purpose = Purpose(stream, f"Before the restore of {target.label or target.id}", CheckpointKind.SAFETY)
     safety = history.record(shadow, root, picture, purpose)
-    todo = _todo(shadow, history.load(shadow, safety.commit), wanted, only)
+    before = history.load(shadow, safety.commit)
+    todo = _todo(shadow, before, wanted, only)
     journal = Journal(
         checkpoint_id=target.id,
         target=target.commit,
@@ -72,7 +73,7 @@ def restore(
     )
     shadow.cancellation.seal()
     _save(_file(shadow), journal)
-    return _apply(shadow, root, journal, safety, todo, ask)
+    return _apply(shadow, root, journal, safety, todo, ask, _in_the_way(shadow, before, wanted, only))
 
 
 def finish(shadow: Shadow, root: bytes) -> Restored | None:
@@ -95,7 +96,8 @@ def finish(shadow: Shadow, root: bytes) -> Restored | None:
         placing.sweep(change.path)
     log.info("Completing the restore of %s that was cut short.", journal.checkpoint_id)
     shadow.cancellation.seal()
-    return _apply(shadow, root, journal, safety.meta.checkpoint(safety.commit), todo, None)
+    odd = _in_the_way(shadow, safety, wanted, only)
+    return _apply(shadow, root, journal, safety.meta.checkpoint(safety.commit), todo, None, odd)
 
 
 def _todo(shadow: Shadow, safety: Stored, wanted: Stored, only: Collection[bytes] | None) -> list[Change]:
@@ -115,6 +117,18 @@ def _todo(shadow: Shadow, safety: Stored, wanted: Stored, only: Collection[bytes
     return [change for change in settled if change.now != change.then]
 
 
+def _in_the_way(
+    shadow: Shadow, safety: Stored, wanted: Stored, only: Collection[bytes] | None
+) -> list[Change]:
+    """Files of the target where there is now something that no checkpoint can hold: a FIFO, or a file too large."""
+    found = []
+    for entry in safety.meta.skipped:
+        then = state_in(shadow, wanted, unquoted(entry.path))
+        if not then.absent:
+            found.append(Change(unquoted(entry.path), ABSENT, then))
+    return _chosen(found, only)
+
+
 def _chosen(todo: list[Change], only: Collection[bytes] | None) -> list[Change]:
     if only is None:
         return todo
@@ -123,10 +137,18 @@ def _chosen(todo: list[Change], only: Collection[bytes] | None) -> list[Change]:
 
 
 def _apply(
-    shadow: Shadow, root: bytes, journal: Journal, safety: Checkpoint, todo: list[Change], ask: Ask | None
+    shadow: Shadow,
+    root: bytes,
+    journal: Journal,
+    safety: Checkpoint,
+    todo: list[Change],
+    ask: Ask | None,
+    odd: list[Change],
 ) -> Restored:
     work = _Work(Placing(root, journal.temporary.encode()), ask)
     with shadow.contents() as contents:
+        for change in odd:
+            work.replace_odd(change, contents)
         for change in sorted(todo, key=lambda change: (not change.then.absent, change.path)):
             work.one(change, contents)
     work.remove_emptied()
@@ -165,6 +187,17 @@ class _Work:
             self.conflicts.append(path)
         else:
             self.changed.append(path)
+
+    def replace_odd(self, change: Change, contents: Contents) -> None:
+        """Put a file back where a FIFO, socket or device stands, which holds nothing that could be lost. A file that
+        no checkpoint holds is left alone, and said."""
+        try:
+            self._placing.delete_special(change.path)
+        except (Blocked, OSError) as error:
+            log.info("The restore leaves %s as it is: %s", shown(change.path), error)
+            self.conflicts.append(change.path)
+        else:
+            self.one(change, contents)
 
     def _bring(self, change: Change, contents: Contents) -> None:
         path, now, then = change.path, change.now, change.then

@@ -179,7 +179,10 @@ class QueryWorker:
         graph, table = self._map
         words = query_tokens(query, keep_stop_words=False) if query.strip() else []
         ranks = graph.rank_files(self._personal(params.get("focus"), words))
-        packed = pack(table.entries(ranks, words), len(table), budget)
+        hidden = params.get("exclude")
+        excluded = {str(path) for path in hidden} if isinstance(hidden, list) else set[str]()
+        entries = (entry for entry in table.entries(ranks, words) if entry.path not in excluded)
+        packed = pack(entries, len(table), budget)
         return {
             "text": packed.text,
             "tokens": estimate_tokens(packed.text),

@@ -162,17 +162,23 @@ class Index:
         return SearchAnswer(hits=hits, index=self._condition(raw), legs=legs)
 
     async def repo_map(
-        self, budget_tokens: int = 1024, focus: Sequence[str] = (), query: str = ""
+        self,
+        budget_tokens: int = 1024,
+        focus: Sequence[str] = (),
+        query: str = "",
+        exclude: Sequence[str] = (),
     ) -> RepoMap:
         """The most important definitions as text of at most ``budget_tokens`` (len/4, rounded up).
 
-        ``focus`` are paths being worked on, ``query`` words of the task: both draw the map towards them.
+        ``focus`` are paths being worked on, ``query`` words of the task: both draw the map towards them. Files in
+        ``exclude`` are left out.
         """
         near = [relative_path(self._root, path) for path in focus]
         params: JsonObject = {
             "budget_tokens": _within("budget_tokens", budget_tokens, 1, MAX_BUDGET),
             "focus": [path for path in near if path],
             "query": _text("query", query, MAX_QUERY) if query else "",
+            "exclude": list(exclude),
         }
         raw = await self._ask("repo_map", params)
         return RepoMap(

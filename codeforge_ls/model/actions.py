@@ -82,12 +82,14 @@ class AccessKind(StrEnum):
 class PathEffect(Frozen):
     """One path that an action touches.
 
-    ``path`` is workspace-relative with forward slashes, lexically normal; ``base_hash`` is the blake2b-128
-    hex digest of the bytes it was proposed against (None: the file did not exist, or it is only read).
+    ``path`` is workspace-relative with forward slashes, lexically normal; ``real`` the absolute path it led to when
+    the policy judged it; ``base_hash`` is the blake2b-128 hex digest of the bytes it was proposed against (None: the
+    file did not exist, or it is only read).
     """
 
     path: str
     access: AccessKind
+    real: str = ""
     base_hash: str | None = None
 
 
