@@ -9,6 +9,7 @@ from codeforge_ls.actions.tool import Answer, Changes, CommandLine, FileEdit, Pr
 from codeforge_ls.model.actions import Action
 from codeforge_ls.model.errors import CodeForgeError
 
+NO_UNDO = "what it changes in ignored files cannot be taken back"
 MAX_PREVIEW = 100_000  # characters kept in the log; prompts show less
 
 
@@ -24,7 +25,7 @@ def describe(action: Action, prepared: Prepared) -> Shown:
     """Say what would happen."""
     who, task = action.actor.label, _task(action)
     if isinstance(prepared, CommandLine):
-        return Shown(f"{who} wants to run a command{task}", visible(prepared.command))
+        return Shown(f"{who} wants to run a command{task}; {NO_UNDO}", visible(prepared.command))
     if isinstance(prepared, Rewind):
         checkpoint = prepared.checkpoint
         return Shown(

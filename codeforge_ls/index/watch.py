@@ -6,16 +6,21 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from codeforge_ls.index.files import ALWAYS_SKIPPED, ignored_paths
+from codeforge_ls.model.base import JsonObject
 
 log = logging.getLogger(__name__)
 
 DEBOUNCE_MS, STEP_MS = 100, 20
 SETUP_SECONDS = 0.5  # within this time new watches are in place
+POLL_SECONDS, POLLS = (
+    3.0,
+    20,
+)  # without events the disk is looked at so often, so many times; then events are tried
+STOP_SECONDS = 2.0
 MAX_FOLDERS = 50_000  # each is one inotify watch; the usual limit of a user is higher
 RULE_FILES = {".gitignore", ".codeforgeignore"}
 
@@ -23,53 +28,97 @@ RULE_FILES = {".gitignore", ".codeforgeignore"}
 class Watcher:
     """Feeds ``on_changes`` with the paths of one batch, relative to the root. The waiting is done in a thread.
 
-    Folders are chosen before they are watched: ignored ones cost no watch. New folders are watched too.
+    Folders are chosen before they are watched: ignored ones cost no watch. New folders are watched too. Where events
+    fail (a name that is not UTF-8, no more watches), the whole disk is looked at every few seconds instead: a batch
+    of the one path ``""``.
     """
 
     def __init__(self, root: Path, on_changes: Callable[[Sequence[str]], Awaitable[None]]) -> None:
         self._root, self._on_changes = root, on_changes
-        self._stop = threading.Event()
+        self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failure = self._last_failure = ""
+
+    def report(self) -> JsonObject:
+        """How changes are seen now, for ``health``: ``by`` events or polling, and the ``reason`` for polling."""
+        return {"by": "polling", "reason": self._failure} if self._failure else {"by": "events"}
 
     async def start(self) -> None:
         """Begin to watch in the background."""
         self._task = asyncio.create_task(self._run(), name="watch")
 
     async def stop(self) -> None:
-        """Stop and let go of all watches."""
+        """Stop and let go of all watches. Takes at most a few seconds and never raises."""
         self._stop.set()
-        if self._task:
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(self._task, 2.0)
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        if self._task.cancel():
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS / 2)
 
     async def _run(self) -> None:
         known: set[str] | None = None
+        again: list[str] = []
         while not self._stop.is_set():
             try:
                 folders = await asyncio.to_thread(watched_folders, self._root)
-                fresh = [] if known is None else sorted(set(folders) - known)
-                known = set(folders)
                 # Files made in a new folder before its watch was set have no event of their own.
-                look_again = asyncio.create_task(self._look_again(fresh))
-                await self._watch_once(folders)
-                await look_again
-            except OSError as error:
-                log.warning("watching %s: %s", self._root, error)
-                await asyncio.sleep(2.0)
+                again += [] if known is None else self._relative(sorted(set(folders) - known))
+                known = set(folders)
+                await self._watch_once(folders, again)
+                again = []
+            except FileNotFoundError:  # a folder went away before its watch was set
+                await self._poll(1)
+                again = [""]
+            except Exception as error:  # noqa: BLE001 - the thread of watchfiles fails with groups and types of its own
+                self._fall_back(error)
+                await self._poll(POLLS)
+                again = [""]  # for what happens between the last look and the first event
 
-    async def _look_again(self, fresh: Sequence[str]) -> None:
-        if fresh:
-            await asyncio.sleep(SETUP_SECONDS)
-            await self._on_changes(self._relative(fresh))
+    def _fall_back(self, error: Exception) -> None:
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        self._failure = f"{type(error).__name__}: {error}"[:300]
+        if self._failure != self._last_failure:  # else it is the same again a minute later
+            log.warning("watching %s: polling, because of %s", self._root, self._failure)
+        self._last_failure = self._failure
 
-    async def _watch_once(self, folders: list[str]) -> None:
-        """Watch these folders until a folder appears or goes, then return so that they are chosen again."""
+    async def _poll(self, times: int) -> None:
+        """Have the whole disk looked at, now and then every few seconds; what was lost with an error is found."""
+        for _ in range(times):
+            try:
+                await self._on_changes([""])
+            except Exception:
+                log.exception("looking at %s failed", self._root)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), POLL_SECONDS)
+            if self._stop.is_set():
+                return
+
+    async def _look_again(self, paths: Sequence[str]) -> None:
+        await asyncio.sleep(SETUP_SECONDS)
+        self._failure = ""  # the watches are in place
+        if paths:
+            await self._on_changes(paths)
+
+    async def _watch_once(self, folders: list[str], again: Sequence[str]) -> None:
+        """Watch these folders until a folder appears or goes, then return so that they are chosen again.
+
+        ``again`` is looked at once the watches are in place.
+        """
+        if not folders:
+            await self._poll(1)  # the root is gone or not there yet
+            return
+        looking = asyncio.create_task(self._look_again(again))
+        try:
+            await self._follow(folders)
+            await looking
+        finally:
+            looking.cancel()
+
+    async def _follow(self, folders: list[str]) -> None:
         from watchfiles import awatch
 
-        if not folders:
-            await asyncio.sleep(2.0)  # the root is gone or not there yet
-            await self._on_changes([""])
-            return
         options = {"debounce": DEBOUNCE_MS, "step": STEP_MS, "recursive": False, "watch_filter": None}
         async for batch in awatch(*folders, stop_event=self._stop, rust_timeout=1000, **options):  # type: ignore[arg-type]
             paths = await asyncio.to_thread(self._relative, sorted({path for _, path in batch}))
