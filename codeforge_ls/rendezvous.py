@@ -113,14 +113,25 @@ def workspace_id(root: str) -> str:
 
 
 def state_folder(root: str) -> str:
-    """``$XDG_STATE_HOME/codeforge/<id>``, made 0700 when absent."""
+    """``$XDG_STATE_HOME/codeforge/<id>``, made 0700 when absent. Raises ``Refused`` when that cannot be."""
     base = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(base):  # the XDG specification: a relative path is invalid and ignored
         mac = sys.platform == "darwin"
         base = os.path.expanduser("~/Library/Application Support" if mac else "~/.local/state")
     folder = os.path.join(base, "codeforge", workspace_id(root))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _make_state_folder(folder)
     return folder
+
+
+def _make_state_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"The state folder {folder} cannot be made: {error.strerror or error}. "
+            "Set XDG_STATE_HOME to a folder that you can write to.",
+            3,
+        ) from error
 
 
 def socket_path(root: str) -> str:
@@ -144,14 +155,22 @@ def _own_folder(folder: str) -> str:
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         found = os.lstat(folder)
+        if (
+            stat.S_ISDIR(found.st_mode)
+            and found.st_uid == os.getuid()
+            and stat.S_IMODE(found.st_mode) & 0o077
+        ):
+            os.chmod(folder, 0o700)
     except OSError as error:
-        raise Refused(f"Cannot use the runtime folder {folder}: {error.strerror}.", 3) from error
+        raise Refused(
+            f"The runtime folder {folder} cannot be made: {error.strerror or error}. "
+            "Set XDG_RUNTIME_DIR or TMPDIR to a folder that you can write to.",
+            3,
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise Refused(f"The runtime folder {folder} is a link or a file; remove it.", 3)
     if found.st_uid != os.getuid():
         raise Refused(f"The runtime folder {folder} belongs to user {found.st_uid}; it must be yours.", 3)
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        os.chmod(folder, 0o700)
     return folder
 
 
@@ -248,7 +267,7 @@ def _start_daemon(root: str, role: str, options: Options, path: str, deadline: f
     (another one is, with another runtime folder) or ``error TEXT``.
     """
     logs = os.path.join(state_folder(root), "logs")
-    os.makedirs(logs, mode=0o700, exist_ok=True)
+    _make_state_folder(logs)
     stderr = os.path.join(logs, "daemon.stderr")
     read_end, write_end = os.pipe()
     os.set_inheritable(write_end, True)
@@ -310,9 +329,13 @@ def _spawn_detached(command: list[str], stderr: str, keep: int) -> None:
 
 
 def _last_line(path: str) -> str:
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 2000))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 2000))
+            text = file.read().decode(errors="replace")
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror or error}"
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 
 

@@ -273,7 +273,7 @@ def main(role: str) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except OSError as error:
-        _complain(f"{error.strerror or error}")
+        _complain(str(error) if error.filename else f"{error.strerror or error}")
         code = 1
     os._exit(
         code

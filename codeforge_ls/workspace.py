@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,14 +23,22 @@ from codeforge_ls.actions.rewind import Rewinder, finished_restore
 from codeforge_ls.actions.tool import ToolContext, ToolKind
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.config import ConfigStore, ReloadOutcome, Settings, WatchMode, policies_dir, state_dir
+from codeforge_ls.config import (
+    ConfigStore,
+    EditorOptions,
+    ReloadOutcome,
+    Settings,
+    WatchMode,
+    policies_dir,
+    state_dir,
+)
 from codeforge_ls.index import Index
 from codeforge_ls.index.files import list_files
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.llm.retry import RetryPolicy
-from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
+from codeforge_ls.model.base import Frozen, JsonValue
 from codeforge_ls.model.errors import CodeForgeError
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
@@ -79,6 +87,7 @@ class Workspace:
     pending: PendingActions = field(default_factory=PendingActions)
     health_parts: dict[str, Callable[[], JsonValue]] = field(default_factory=dict)
     on_index_status: list[Callable[[IndexStatus], None]] = field(default_factory=list)
+    on_config_problems: list[Callable[[], None]] = field(default_factory=list)
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -118,7 +127,12 @@ class Workspace:
         documents, checkpoints = DocumentHub(), Checkpoints(root, state)
         files = WorkspaceFiles(root, documents)
         broker = Broker(store, lambda: config.current.approvals.timeout_seconds)
-        authority = Authority(policies, broker, lambda: config.current.policy.default)
+        authority = Authority(
+            policies,
+            broker,
+            configured=lambda: config.current.policy.default,
+            trusted=lambda: config.loaded.trusted_profile,
+        )
         backend = LitellmBackend(
             retry=RetryPolicy(retries=config.current.llm.retries), on_crash=_crash_recorder(store)
         )
@@ -217,10 +231,17 @@ class Workspace:
         """Whether something is at work that a shutdown would interrupt."""
         return bool(self.runs.active() or self.plans.active() or self.approvals.open())
 
-    async def reload_settings(self, options: JsonObject | None = None) -> ReloadOutcome:
-        """Read the configuration and the policies again; a bad configuration keeps the one in force."""
-        outcome = await asyncio.to_thread(self.config.reload, options)
-        await asyncio.to_thread(self.policies.reload)
+    async def reload_settings(self, options: EditorOptions | None = None) -> ReloadOutcome:
+        """Read the configuration and the policies again or, with ``options``, take those of one editor instead.
+
+        A bad configuration keeps the one in force. Whoever listens on ``on_config_problems`` is told to look."""
+        if options is None:
+            outcome = await asyncio.to_thread(self.config.reload)
+            await asyncio.to_thread(self.policies.reload)
+        else:  # without a pause, so that a session that leaves meanwhile leaves nothing behind
+            outcome = self.config.take_options(options)
+        for look in list(self.on_config_problems):
+            look()
         if outcome.changed or not outcome.applied:
             await self.store.append(
                 EventDraft(
@@ -232,22 +253,25 @@ class Workspace:
         return outcome
 
     async def close(self, reason: str) -> None:
-        """Shut down in order: stop intake and suspend runs, drain, stop the workers, close the files."""
+        """Shut down in order: stop intake and suspend runs, drain, stop the workers, close the files.
+
+        Every step is taken, whatever the one before came to; together they take at most 7.5 s.
+        """
         for task in self._background:
             task.cancel()
-        if self.watcher:
-            await self.watcher.stop()
-        await self.runs.suspend_all(reason)
-        await self.plans.close()
-        with contextlib.suppress(Exception):
-            await self.store.append(
-                EventDraft(stream="workspace", type=EventType.WORKSPACE_CLOSED, payload={"reason": reason})
-            )
-        for part in (self.backend.close(), self.index.stop(), self.checkpoints.close(), self.store.close()):
-            try:
-                await part
-            except Exception:
-                log.exception("closing failed; going on")
+        await asyncio.gather(
+            _within(3.5, "the watch", self.watcher.stop() if self.watcher else asyncio.sleep(0)),
+            _within(3.5, "the runs", self.runs.suspend_all(reason)),
+        )
+        await _within(0.5, "the plans", self.plans.close())
+        closed = EventDraft(stream="workspace", type=EventType.WORKSPACE_CLOSED, payload={"reason": reason})
+        await _within(0.5, "the last event", self.store.append(closed))
+        await asyncio.gather(
+            _within(2.5, "the model worker", self.backend.close()),
+            _within(2.5, "the index", self.index.stop()),
+            _within(2.5, "the checkpoints", self.checkpoints.close()),
+        )
+        await _within(0.5, "the store", self.store.close())
 
     async def _watch_files(self) -> None:
         """Reload when a configuration or policy file changes."""
@@ -277,6 +301,17 @@ class Workspace:
                 status = path.stat()
                 found[str(path)] = (status.st_mtime_ns, status.st_size)
         return found
+
+
+async def _within(seconds: float, name: str, closing: Coroutine[object, object, object]) -> None:
+    """One step of closing. What fails or takes longer is logged and left: it must not keep the rest open."""
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        log.error("closing %s takes longer than %g s; going on without it", name, seconds)
+        task.cancel()
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.error("closing %s failed; going on", name, exc_info=error)
 
 
 def _yaml_files(folder: Path) -> list[Path]:

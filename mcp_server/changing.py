@@ -53,18 +53,22 @@ def show_edits(raw: JsonObject) -> Shown:
 
 
 class StartFacts(Frozen):
-    """A run that was started."""
+    """A run that was started. ``profiles`` are all in force: the strictest answer of them counts."""
 
     run_id: str
-    profile: str
+    profiles: list[str]
     mode: str
     model: str
 
 
 def show_start(raw: JsonObject) -> Shown:
     """The id, and what to do with it."""
-    facts = StartFacts(**{name: str(raw.get(name) or "") for name in StartFacts.model_fields})
-    settings = f"profile {facts.profile}, mode {facts.mode}, model {facts.model}"
+    profiles = _texts(raw.get("profiles"))
+    given = {name: str(raw.get(name) or "") for name in ("run_id", "mode", "model")}
+    facts = StartFacts(**given, profiles=profiles)
+    tightened = f", tightened by {' and '.join(profiles[1:])}" if profiles[1:] else ""
+    profile = f"profile {profiles[0] if profiles else ''}{tightened}"
+    settings = f"{profile}, mode {facts.mode}, model {facts.model}"
     return Shown(f"started {facts.run_id} ({settings}); follow it with get_run", facts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -19,8 +20,11 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     import asyncio
 
+log = logging.getLogger(__name__)
+
 MAX_LINE = 4 << 20  # bytes of one message
 CHUNK = 1 << 16
+EARLY = 1000  # bytes of a message too long in which its id is looked for
 
 # The id of a message too long to be parsed, where it stands before anything nested.
 EARLY_ID = re.compile(
@@ -28,37 +32,42 @@ EARLY_ID = re.compile(
 )
 
 
-class TooLong(Exception):
-    """A line over ``MAX_LINE``; ``reply`` is what to answer before the connection ends."""
+async def messages(reader: asyncio.StreamReader) -> AsyncIterator[JSONRPCMessage | bytes]:
+    """What the client says, line by line: each message, or the answer to what is none.
 
-    def __init__(self, start: bytes) -> None:
-        super().__init__(f"a line of more than {MAX_LINE} bytes")
-        found = EARLY_ID.match(start)
-        self.reply = _error(
-            json.loads(found[1]) if found else None,
-            INVALID_REQUEST,
-            f"The message is longer than {MAX_LINE} bytes; send smaller edits. This connection ends.",
-        )
-
-
-async def lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The lines that are not blank, without their ends. Raises ``TooLong``; what follows it is not read."""
-    kept, seen = bytearray(), 0
+    Of a line over ``MAX_LINE`` only the beginning is kept, for its id; the rest is skipped as it comes.
+    """
+    kept, seen, skipping = bytearray(), 0, False
     while data := await reader.read(CHUNK):
         kept += data
         while (end := kept.find(b"\n", seen)) >= 0:
             line = bytes(kept[:end])
             del kept[: end + 1]
             seen = 0
-            if len(line) > MAX_LINE:
-                raise TooLong(line[:1000])
-            if line.strip():
-                yield line
+            if skipping:
+                skipping = False
+            elif len(line) > MAX_LINE:
+                yield _too_long(line[:EARLY])
+            elif line.strip():
+                yield parse(line)
+        if not skipping and len(kept) > MAX_LINE:
+            skipping = True
+            yield _too_long(bytes(kept[:EARLY]))
+        if skipping:
+            kept.clear()
         seen = len(kept)
-        if len(kept) > MAX_LINE:
-            raise TooLong(bytes(kept[:1000]))
     if kept.strip():
-        yield bytes(kept)
+        yield parse(bytes(kept))
+
+
+def _too_long(start: bytes) -> bytes:
+    log.warning("skipped a message of more than %d bytes", MAX_LINE)
+    found = EARLY_ID.match(start)
+    return _error(
+        json.loads(found[1]) if found else None,
+        INVALID_REQUEST,
+        f"The message is longer than {MAX_LINE} bytes and was skipped; send smaller edits.",
+    )
 
 
 def parse(line: bytes) -> JSONRPCMessage | bytes:

@@ -18,7 +18,7 @@ from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCNotification, JSONRPC
 from codeforge_ls.model.base import JsonObject, new_id
 from mcp_server.app import build
 from mcp_server.calls import Connection
-from mcp_server.frames import TooLong, lines, parse, write
+from mcp_server.frames import messages, write
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 async def serve_mcp(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: WorkspaceHost, hello: JsonObject
 ) -> int:
-    """Serve one client until it leaves. Returns 0, or 1 when it broke the protocol or went away in mid-answer."""
+    """Serve one client until it leaves. Returns 0, or 1 when it went away in mid-answer."""
     server = await asyncio.to_thread(_server)
     wire = _Wire(reader, writer)
     connection = Connection(host, str(hello.get("session") or new_id("mcp")))
@@ -91,12 +91,8 @@ class _Wire:
         """Hand every message to the server; at the end of the input wait a little for the answers under way."""
         async with self._to_server:
             try:
-                async for line in lines(self._reader):
-                    await self._take(parse(line))
-            except TooLong as error:
-                log.warning("ended an MCP session: %s", error)
-                self.broken = True
-                self._writer.write(error.reply)
+                async for message in messages(self._reader):
+                    await self._take(message)
             except ConnectionError:
                 return
             with anyio.move_on_after(GRACE_SECONDS):

@@ -16,11 +16,14 @@ HEADLESS = "headless-safe-sandbox"
 
 @dataclass(frozen=True)
 class Authority:
-    """Resolves profiles. ``configured`` is the name set by ``policy.default``, empty for the automatic choice."""
+    """Resolves profiles. ``configured`` is the name set by ``policy.default``, empty for the automatic choice;
+    ``trusted`` the name that the person's own file, the environment or ``--set`` gives, whatever a repository or
+    an attached editor adds."""
 
     library: PolicyLibrary
     broker: Broker
     configured: Callable[[], str]
+    trusted: Callable[[], str]
 
     def default_profile(self, actor: Actor) -> str:
         """``policy.default``; else ``editor-interactive`` where an editor is attached or a foreign agent asks;
@@ -34,10 +37,11 @@ class Authority:
         """The layers for an actor; the strictest answer of all of them counts.
 
         People may name any profile. A foreign agent may name one too, but the default stays on top of it, so it
-        can only tighten. Raises ``NotFound`` for an unknown name.
+        can only tighten; and on top of a default that nobody trusted has chosen stays ``editor-interactive``.
+        Raises ``NotFound`` for an unknown name.
         """
         default = self.default_profile(actor)
-        layers = tuple(self.library.get(profile or default))
-        if actor.kind is ActorKind.MCP and profile and profile != default:
-            layers += tuple(self.library.get(default))
-        return layers
+        names = [profile or default]
+        if actor.kind is ActorKind.MCP:
+            names += [default, self.trusted() or INTERACTIVE]
+        return tuple(layer for name in dict.fromkeys(names) for layer in self.library.get(name))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from codeforge_ls.rendezvous import Options, Refused, open_session, workspace_root
+from codeforge_ls.rendezvous import Options, Refused, current_folder, open_session, workspace_root
 
 CHUNK = 1 << 16
 EXIT_CODES = {"invalid_input": 2, "unavailable": 3, "worker_died": 3}
@@ -143,4 +142,4 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
 
 def find_root(given: str | None) -> str:
     """The real root that ``--root`` or the current folder means. Raises ``Refused``."""
-    return workspace_root(given if given is not None else os.getcwd())  # noqa: PTH109 - as the pipe does
+    return workspace_root(given if given is not None else current_folder())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -10,7 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +41,10 @@ class Finding:
 def examine(context: Context) -> list[Finding]:
     """All checks; one that breaks is itself a finding."""
     findings: list[Finding] = []
-    for check in (_python, _git, _sqlite, _grammars, _litellm, _sandbox, _socket, _state, _settings, _daemon):
+    for check in (
+        *(_python, _git, _sqlite, _grammars, _litellm, _sandbox),
+        *(_socket, _state, _settings, _daemon, _database),
+    ):
         findings += _guarded(check, context)
     return findings
 
@@ -160,3 +164,57 @@ def _daemon(context: Context) -> Iterator[Finding]:
         return
     same = facts["version"] == __version__
     yield Finding("daemon", "good" if same else "note", f"pid {facts['pid']}, version {facts['version']}")
+
+
+def _database(context: Context) -> Iterator[Finding]:
+    from codeforge_ls.config import state_dir
+
+    path = state_dir(context.root) / "state.db"
+    if _daemon_holds_it(context):
+        yield Finding("database", "good", f"{path}, in use by the daemon; `codeforge health --deep` asks it")
+    elif not path.exists() or not path.stat().st_size:
+        yield Finding("database", "note", f"{path} is not there yet; the first daemon makes it")
+    else:
+        yield _database_by_itself(path)
+
+
+def _daemon_holds_it(context: Context) -> bool:
+    with contextlib.suppress(Refused):
+        return context.daemon(start=False).call("daemon.status")["workspace_open"] is True
+    return False
+
+
+def _database_by_itself(path: Path) -> Finding:
+    """Read the file, without changing it: its pages, and by which migrations it was made."""
+    from codeforge_ls.store.database import damaged, translated
+
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            wrong = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if wrong != "ok":
+                return Finding("database", "bad", damaged(path, wrong).text)
+            steps = connection.execute("SELECT name FROM sqlite_master WHERE name = 'schema_migrations'")
+            if steps.fetchone() is None:
+                text = f"{path} has no list of migrations: it is of something else. Move it away."
+                return Finding("database", "bad", text)
+            applied = dict(connection.execute("SELECT number, checksum FROM schema_migrations"))
+    except sqlite3.Error as error:
+        return Finding("database", "bad", translated(error, path).text)
+    return _version_finding(path, applied)
+
+
+def _version_finding(path: Path, applied: Mapping[int, str]) -> Finding:
+    from codeforge_ls.store.database import damaged
+    from codeforge_ls.store.migrate import migrations
+
+    known = {step.number: step.checksum for step in migrations()}
+    newest = max(applied, default=0)
+    if newest > max(known):
+        text = f"{path} is of a newer CodeForge: version {newest}, this one knows {max(known)}. Update codeforge-ls."
+        return Finding("database", "bad", text)
+    if sorted(applied) != sorted(known)[: len(applied)]:
+        return Finding("database", "bad", damaged(path, "its list of migrations has gaps").text)
+    if changed := [number for number in applied if applied[number] != known[number]]:
+        text = f"{path} was made by another migration {changed[0]} than this one's. Reinstall the codeforge-ls of then."
+        return Finding("database", "bad", text)
+    return Finding("database", "good", f"{path}, sound, version {newest} of {max(known)}")

@@ -1,4 +1,8 @@
-"""The verb ``policy``: profiles, and what they say of a tool call. It needs no daemon: it asks the rules itself."""
+"""The verb ``policy``: profiles, and what they say of a tool call.
+
+Where the default counts, a daemon that runs is asked: it knows whether an editor is attached. Else, and where a
+profile is named, no daemon is needed: the rules are asked here.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from codeforge_ls.cli.output import BOLD, DIM, GREEN, RED, YELLOW
 from codeforge_ls.cli.verb import Context, Subparsers, add_verb
+from codeforge_ls.rendezvous import NoDaemon, Refused
 
 if TYPE_CHECKING:
     from codeforge_ls.model.policy import PolicyDecision
@@ -27,6 +32,7 @@ def declare(verbs: Subparsers) -> None:
         policy,
         "List policy profiles, show one, or explain what it says of a tool call",
         """codeforge policy list
+codeforge policy explain --tool Bash --command "git push"
 codeforge policy get editor-interactive
 codeforge policy explain --profile plan-readonly --tool Bash --command "git push" --json
 codeforge policy explain --profile ./strict.yaml --tool Edit --path src/app.py
@@ -36,7 +42,9 @@ codeforge policy explain --batch < calls.jsonl
     parser.add_argument("action", choices=("list", "get", "explain"))
     parser.add_argument("name_of", nargs="?", metavar="NAME", help="the profile to get")
     parser.add_argument(
-        "--profile", metavar="NAME_OR_FILE", help="the profile that judges (else the default)"
+        "--profile",
+        metavar="NAME_OR_FILE",
+        help="the profile that judges (else the default: that of the daemon, if one runs)",
     )
     parser.add_argument("--tool", metavar="T", help="the tool, such as Bash or Edit")
     parser.add_argument("--command", metavar="C", help="the command line it would run")
@@ -52,33 +60,49 @@ def policy(context: Context) -> int:
     return {"list": _list, "get": _get, "explain": _explain}[action](context)
 
 
+def _ask_daemon(context: Context, op: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """What the workspace's daemon answers; None when none runs, or none that can be asked."""
+    try:
+        return context.daemon(start=False).call(op, arguments)
+    except NoDaemon:
+        return None
+    except Refused as refused:
+        context.out.note(f"{refused} The default is that of the settings.")
+        return None
+
+
 def _library(context: Context) -> tuple[PolicyLibrary, str]:
     """The profiles of this workspace, and the name of the default one."""
+    from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE
     from codeforge_ls.config import load_settings, policies_dir
     from codeforge_ls.policy.library import PolicyLibrary
 
     config = Path(context.arguments.config) if context.arguments.config else None
     settings = load_settings(context.root, overrides=context.overrides, config_path=config).settings.policy
-    library = PolicyLibrary(context.root, policies_dir(settings.directory))
-    if settings.default:
-        return library, settings.default
-    from codeforge_ls.actions.authority import HEADLESS
-
-    return library, HEADLESS
+    base = settings.default if settings.default in (INTERACTIVE, HEADLESS) else HEADLESS
+    return PolicyLibrary(context.root, policies_dir(settings.directory), base), settings.default or HEADLESS
 
 
 def _list(context: Context) -> int:
-    library, default = _library(context)
-    profiles = [
-        {"name": name, "description": library.get(name)[0].profile.description} for name in library.names()
-    ]
-    problems = [problem.model_dump(mode="json") for problem in library.problems]
+    known = None if context.arguments.profile else _ask_daemon(context, "policy.list", {})
+    known = known or _listed(context)
+    profiles, default, problems = known["profiles"], known["default"], known["problems"]
     context.out.json({"profiles": profiles, "default": default, "problems": problems})
     rows = [("*" if p["name"] == default else "", p["name"], p["description"]) for p in profiles]
     context.out.table(("", "name", "description"), rows)
     for problem in problems:
         context.out.note(f"{problem['file']}:{problem['line']}: {problem['message']}")
     return 1 if problems else 0
+
+
+def _listed(context: Context) -> dict[str, Any]:
+    """What the operation ``policy.list`` would answer, from the files."""
+    library, default = _library(context)
+    profiles = [
+        {"name": name, "description": library.get(name)[0].profile.description} for name in library.names()
+    ]
+    problems = [problem.model_dump(mode="json") for problem in library.problems]
+    return {"profiles": profiles, "default": default, "problems": problems}
 
 
 def _get(context: Context) -> int:
@@ -97,15 +121,16 @@ def _get(context: Context) -> int:
 
 def _explain(context: Context) -> int:
     given = context.arguments
-    judge = _judge(context)
     if given.batch or (given.tool is None and not sys.stdin.isatty()):
-        return _explain_many(judge, given.profile)
+        return _explain_many(_judge(context), given.profile)
     if given.tool is None:
         from codeforge_ls.model.errors import InvalidInput
 
         raise InvalidInput("explain needs --tool.", hint="Or JSON lines on standard input with --batch.")
     wanted = {"tool": given.tool, "command": given.command, "path": given.path}
-    decision = judge(wanted, given.profile).model_dump(mode="json")
+    decision = None if given.profile else _ask_daemon(context, "policy.explain", wanted)
+    if decision is None:
+        decision = _judge(context)(wanted, given.profile).model_dump(mode="json")
     context.out.json(decision)
     out = context.out
     out.line(

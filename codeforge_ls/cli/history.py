@@ -65,7 +65,8 @@ def rewind(context: Context) -> int:
     for path in answer["conflicts"]:
         out.line(out.paint("left as it is", YELLOW), out.paint(path))
     if not answer["changed"] and not answer["conflicts"]:
-        out.line(out.paint(answer["message"] or "nothing had changed", BOLD))
+        unchanged = answer["status"] == "applied"
+        out.line(out.paint("nothing had changed" if unchanged else answer["message"], BOLD))
     if answer["safety_checkpoint_id"]:
         out.line(out.paint(f"undo: codeforge rewind {answer['safety_checkpoint_id']} --all", DIM))
     return 0 if answer["status"] == "applied" and not answer["conflicts"] else 1

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from codeforge_ls.config.load import (
-    ConfigProblem,
-    LoadedSettings,
-    Severity,
-    load_settings,
-    parse_overrides,
-)
+from codeforge_ls.config.layers import ConfigProblem, Severity
+from codeforge_ls.config.load import LoadedSettings, load_settings, parse_overrides
 from codeforge_ls.config.place import config_files, policies_dir, state_dir, user_config_dir, workspace_id
-from codeforge_ls.config.reload import ConfigStore, ReloadOutcome, immutable_fields
+from codeforge_ls.config.reload import ConfigStore, EditorOptions, ReloadOutcome, immutable_fields
 from codeforge_ls.config.settings import (
     ApprovalSettings,
     DaemonSettings,
@@ -35,6 +30,7 @@ __all__ = [
     "ConfigProblem",
     "ConfigStore",
     "DaemonSettings",
+    "EditorOptions",
     "EventSettings",
     "IndexSettings",
     "LlmSettings",

@@ -189,5 +189,3 @@ def _printable(text: str) -> str:
 def _short(name: str) -> str:
     text = _printable(name)
     return text if len(text) <= 80 else text[:77] + "..."
-
-

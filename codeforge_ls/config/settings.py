@@ -17,7 +17,7 @@ ENV_PREFIX = "CODEFORGE_"
 class Mark(StrEnum):
     """What is special about a field, beside its type."""
 
-    TRUSTED = "trusted"  # a checked-out repository must not decide it: money, isolation, the audit trail
+    TRUSTED = "trusted"  # a repository, or an editor that is attached, must not decide it (``config.trust``)
     IMMUTABLE = "immutable"  # read once when the workspace opens; a change needs a restart
 
 
@@ -102,7 +102,7 @@ class PolicySettings(Section):
 
     default: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
     """Profile of runs that name none. Empty: chosen by whether a person's editor is attached. A workspace's
-    file may only choose a profile that is not looser."""
+    file and an editor's options may only choose a profile that is not looser."""
     directory: str = Field(default="", max_length=4000, json_schema_extra=TRUSTED_IMMUTABLE)
     """Folder of your own profiles. Empty: codeforge/policies in the user configuration folder."""
 

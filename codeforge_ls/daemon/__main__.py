@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from codeforge_ls.daemon.election import Claim, NotElected
 from codeforge_ls.daemon.host import SESSIONS, Host
-from codeforge_ls.daemon.processes import kill_descendants
-from codeforge_ls.daemon.server import READ_LIMIT, Server, entry_point
+from codeforge_ls.daemon.processes import kill_descendants, leave_within
+from codeforge_ls.daemon.server import CLOSE_SECONDS, LEAVE_SECONDS, READ_LIMIT, Server, entry_point
 from codeforge_ls.daemon.watchdog import Watchdog, new_loop
 from codeforge_ls.rendezvous import (
     INSIDE_TOOL,
@@ -26,6 +27,8 @@ from codeforge_ls.rendezvous import (
     version,
     workspace_root,
 )
+
+log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005  # a thread that computes gives way to the loop so soon (Python's default is 5 ms)
 
@@ -67,8 +70,8 @@ def main() -> int:
     run = _embedded if options.embedded else _daemon
     with asyncio.Runner(loop_factory=new_loop) as runner:
         code = runner.run(run(Path(root), options, claim, report))
-        claim.release()
-    return code
+        claim.remove_socket()
+    return code  # the locks end with the process: whoever waits for them meets nothing of it any more
 
 
 def _say(text: str) -> None:
@@ -143,9 +146,14 @@ async def _embedded(root: Path, options: argparse.Namespace, _claim: Claim, _rep
     except asyncio.CancelledError:
         code = 0
     finally:
+        ended = "the embedded session ended"
+        leave_within(LEAVE_SECONDS, ended)
         writer.close()
-        await asyncio.to_thread(pumping.join, 2.0)
-        await asyncio.wait_for(host.close("the embedded session ended"), 8.0)
+        await asyncio.to_thread(pumping.join, 1.0)
+        try:
+            await asyncio.wait_for(host.close(ended), CLOSE_SECONDS)
+        except Exception:
+            log.exception("the workspace did not close in order")
         await asyncio.to_thread(kill_descendants)
     return code
 

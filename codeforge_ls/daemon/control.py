@@ -4,6 +4,8 @@ In: ``{"id", "op", "arguments"}``, ``{"answer": {"approval_id", "verdict"}}``.
 Out: ``{"id", "progress"}``, ``{"id", "event"}``, then ``{"id", "result"}`` or ``{"id", "error"}``;
 ``{"ask": Approval}`` and ``{"withdraw": approval_id}`` once the terminal has attached.
 Besides the operations there are ``attach``, ``watch``, ``cancel``, ``daemon.status`` and ``daemon.stop``.
+A terminal that a foreign agent has started speaks for the agent: what is for people is refused, the rest is
+judged as the agent's.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from codeforge_ls.daemon.feed import watch
 from codeforge_ls.daemon.terminal_channel import TerminalChannel
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.actions import Actor, ActorKind
-from codeforge_ls.model.base import JsonObject, JsonValue
-from codeforge_ls.model.errors import CodeForgeError, Conflict
+from codeforge_ls.model.base import JsonObject, JsonValue, new_id
+from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
+from codeforge_ls.model.events import EventDraft, EventType
 
 if TYPE_CHECKING:
     from codeforge_ls.operations import Operations
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
 MAX_LINE = 4 << 20
 MAX_AT_ONCE = 64
+MAX_RECORDED = 2000  # characters of the arguments of a refused request
+OWN_TERMINAL = "Answer in the editor, or use a terminal that the agent did not start."
+PERSONS_ONLY = frozenset({"attach", "daemon.stop"})  # besides the operations that say so themselves
+AGENTS_MAY_WATCH = ("run:", "plan:")
 STARTERS = frozenset({"run.start", "run.resume", "plan.start"})
 
 log = logging.getLogger(__name__)
@@ -49,7 +56,8 @@ async def serve_cli(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: Host, hello: dict[str, Any]
 ) -> int:
     """Serve one terminal until it closes; what it asked for and did not wait for is cancelled. Returns 0."""
-    session = TerminalSession(writer, host, str(hello.get("session", "")), str(hello.get("pid", "")))
+    name, pid, agent = str(hello.get("session", "")), str(hello.get("pid", "")), hello.get("agent")
+    session = TerminalSession(writer, host, name, pid, agent if callable(agent) else str)
     try:
         while line := await session.next_line(reader):
             session.take(line)
@@ -61,10 +69,12 @@ async def serve_cli(
 
 
 class TerminalSession:
-    """The state of one terminal's connection."""
+    """The state of one terminal's connection. ``agent`` names the agent that it belongs to; empty for a person's."""
 
-    def __init__(self, writer: asyncio.StreamWriter, host: Host, name: str, pid: str) -> None:
-        self._writer, self._host, self._name, self._pid = writer, host, name, pid
+    def __init__(
+        self, writer: asyncio.StreamWriter, host: Host, name: str, pid: str, agent: Callable[[], str]
+    ) -> None:
+        self._writer, self._host, self._name, self._pid, self._agent = writer, host, name, pid, agent
         self._sending = asyncio.Lock()
         self._tasks: dict[JsonValue, asyncio.Task[None]] = {}
         self._detach: Callable[[], None] | None = None
@@ -143,6 +153,7 @@ class TerminalSession:
             await self.send({"id": call, "result": result})
 
     async def _perform(self, call: int | str, op: str, arguments: JsonValue) -> JsonValue:
+        await self._check_allowed(op, arguments)
         match op:
             case "daemon.status":
                 return self._host.report()
@@ -168,11 +179,53 @@ class TerminalSession:
             raise Conflict("This session is attached already.")
         workspace = await self._host.workspace()
         mine = isinstance(arguments, dict) and arguments.get("scope") == "mine"
-        self._channel = TerminalChannel(f"terminal:{self._pid}", workspace.store, self.send, mine_only=mine)
+        self._channel = TerminalChannel(
+            f"terminal:{self._pid}", workspace.store, self.send, self._agent, mine_only=mine
+        )
         self._detach = workspace.approvals.attach(self._channel)
         return {"attached": True}
 
+    async def _check_allowed(self, op: str, arguments: JsonValue) -> None:
+        """Raise ``Denied``, and record it, when an agent's terminal wants what is for people."""
+        agent = self._agent()
+        if not agent:
+            return
+        if op == "watch":
+            stream = arguments.get("stream") if isinstance(arguments, dict) else None
+            allowed = isinstance(stream, str) and stream.startswith(AGENTS_MAY_WATCH)
+        else:
+            allowed = op not in PERSONS_ONLY and not await self._is_for_persons(op)
+        if allowed:
+            return
+        reason = (
+            f"{op} is for people, and this terminal belongs to {agent}, which CodeForge serves as an agent."
+        )
+        log.warning("refused: %s", reason)
+        await self._record_refusal(op, arguments, reason)
+        raise Denied(reason, hint=OWN_TERMINAL)
+
+    async def _is_for_persons(self, op: str) -> bool:
+        if op == "daemon.status":
+            return False
+        await self._host.operations()  # its code is imported beside the loop
+        from codeforge_ls.operations.catalogue import ALL
+
+        return op in ALL and ALL[op].persons_only
+
+    async def _record_refusal(self, op: str, arguments: JsonValue, reason: str) -> None:
+        call, stream, label = new_id("call"), f"session:{self._name}", self._actor().label
+        shown = arguments if len(json.dumps(arguments)) <= MAX_RECORDED else {}
+        requested: JsonObject = {"call_id": call, "tool": op, "arguments": shown, "action_id": None}
+        denied: JsonObject = {"call_id": call, "reason": reason}
+        store = (await self._host.workspace()).store
+        await store.append(
+            EventDraft(stream=stream, type=EventType.TOOLCALL_REQUESTED, payload=requested, actor=label),
+            EventDraft(stream=stream, type=EventType.TOOLCALL_DENIED, payload=denied, actor=label),
+        )
+
     def _actor(self) -> Actor:
+        if agent := self._agent():
+            return Actor(kind=ActorKind.MCP, name=f"terminal of {agent}", session=self._name)
         return Actor(kind=ActorKind.CLI, name="terminal", session=self._name)
 
     def _progress(self, call: int | str) -> Callable[[float | None, str], None]:

@@ -66,6 +66,8 @@ class Lock:
 class Claim:
     """The right to serve one workspace: a lock in the runtime folder, one in the state folder, the socket.
 
+    It is held until the process ends: a thread that hangs may still be writing.
+
     The second lock is there because two runtime folders (an editor's, a bare login's) share one state.
     """
 
@@ -141,13 +143,6 @@ class Claim:
             if (found.st_dev, found.st_ino) == self._inode:
                 self.path.unlink()
         self._inode = None
-
-    def release(self) -> None:
-        """Give everything up; a waiting successor starts at once."""
-        self.remove_socket()
-        self._state.release()
-        if self._runtime is not None:
-            self._runtime.release()
 
 
 def _answers(path: Path) -> bool:

@@ -138,7 +138,10 @@ class Host:
         except Exception:
             log.exception("the workspace never opened")
         else:
-            await workspace.close(reason)
+            try:
+                await workspace.close(reason)
+            except Exception:
+                log.exception("the workspace did not close in order")
         from codeforge_ls.logs import stop_logging
 
         await asyncio.to_thread(stop_logging)
@@ -168,6 +171,8 @@ class Host:
         workspace = await Workspace.open(self.root, config)
         await asyncio.to_thread(workspace.policies.names)  # reads and checks the profiles, once
         workspace.health_parts["daemon"] = self.report
+        if workspace.watcher is not None:
+            workspace.health_parts["watching"] = workspace.watcher.report
         self._importing = asyncio.create_task(self._get_ready(), name="get-ready")
         return workspace
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
+LAST_WORDS = 0.3  # seconds for the log to take the line that says why
+
+log = logging.getLogger(__name__)
 
 
 def adopt_orphans() -> None:
@@ -69,5 +75,28 @@ def kill_descendants() -> int:
         count += len(left)
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) == pid:
+                    os.killpg(pid, signal.SIGKILL)
                 os.kill(pid, signal.SIGKILL)
     return count
+
+
+def leave_within(seconds: float, reason: str) -> None:
+    """From now on this process has so long to end in order; then it is ended, and all that is below it.
+
+    Watched by a thread, because it is the loop, or another thread, that may hang.
+    """
+    threading.Thread(target=_end_after, args=(seconds, reason), name="last-resort", daemon=True).start()
+
+
+def _end_after(seconds: float, reason: str) -> None:
+    time.sleep(seconds)
+    line = f"not closed {seconds:g} s after the end began ({reason}): leaving without order"
+    with contextlib.suppress(Exception):
+        kill_descendants()
+    with contextlib.suppress(OSError):
+        os.write(2, f"codeforge: {line}\n".encode(errors="replace"))
+    if log.hasHandlers():  # the log may be what hangs: it is told, but not waited for
+        threading.Thread(target=log.critical, args=("%s", line), daemon=True).start()
+        time.sleep(LAST_WORDS)
+    os._exit(1)

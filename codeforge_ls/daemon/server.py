@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import json
 import logging
@@ -17,13 +18,15 @@ from typing import Any
 from codeforge_ls import __version__
 from codeforge_ls.daemon.election import Claim
 from codeforge_ls.daemon.host import SESSIONS, Host
-from codeforge_ls.daemon.peer import credentials, is_inside_tool
-from codeforge_ls.daemon.processes import Reaper, kill_descendants
+from codeforge_ls.daemon.peer import Agents, Process, credentials, is_inside_tool, lineage
+from codeforge_ls.daemon.processes import Reaper, kill_descendants, leave_within
 from codeforge_ls.rendezvous import INSIDE_TOOL, PROTOCOL
 
 HELLO_SECONDS = 5.0
 MAX_HELLO = 64 << 10
+LEAVE_SECONDS = 10.0  # for all of it; a process that is still there then is ended by force
 READ_LIMIT = 4 << 20  # bytes a session may look ahead for the end of a line; the cap of an MCP message
+POSING = "This editor was started by a command of {agent}: it could approve the agent's own edits."
 CLOSE_SECONDS = 8.0  # for the workspace; with the sessions' own second and the kills it stays under 10
 KEPT_EXIT_CODES = 512
 
@@ -67,12 +70,14 @@ class Server:
         self._sessions: dict[str, asyncio.Task[int]] = {}
         self._exit_codes: dict[str, int] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self._agents = Agents()
         self._idle_since = time.monotonic()
 
     def stop(self, reason: str) -> None:
         """Begin the end; safe to call more than once."""
         if not self._stopping.is_set():
             self._reason = reason
+            leave_within(LEAVE_SECONDS, reason)
             self._claim.remove_socket()
             self._stopping.set()
 
@@ -142,12 +147,14 @@ class Server:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             hello = await self._hear(reader)  # first, so that the peer is not still writing when we refuse
-            self._check_peer(writer)
+            peer = self._check_peer(writer)
             if hello.get("role") == "exit":
                 code = self._exit_codes.get(str(hello.get("session")))
                 await _answer(writer, {"ok": code is not None, "exit_code": code})
                 return
             role = self._check_hello(hello)
+            if role == "lsp" and (agent := self._agents.posing(peer)):
+                raise Refusal(POSING.format(agent=agent), code="denied")
             serve = await self._find(role)
         except Refusal as no:
             log.info("refused: %s", no)
@@ -155,6 +162,9 @@ class Server:
             return
         session = f"{role}-{secrets.token_hex(6)}"
         hello = {**hello, "session": session}
+        self._agents.attached(role, peer)
+        if role == "cli":  # asked again and again: the agent may attach later than its terminal
+            hello["agent"] = functools.partial(self._agents.behind, peer)
         welcome = {
             "version": __version__,
             "pid": os.getpid(),
@@ -178,7 +188,9 @@ class Server:
             while len(self._exit_codes) > KEPT_EXIT_CODES:
                 del self._exit_codes[next(iter(self._exit_codes))]
 
-    def _check_peer(self, writer: asyncio.StreamWriter) -> None:
+    @staticmethod
+    def _check_peer(writer: asyncio.StreamWriter) -> tuple[Process, ...]:
+        """The lineage of a peer that may connect."""
         try:
             pid, uid = credentials(writer.get_extra_info("socket"))
         except OSError as error:
@@ -187,6 +199,7 @@ class Server:
             raise Refusal(f"This daemon serves user {os.getuid()} only, not {uid}.", code="denied")
         if is_inside_tool(pid):
             raise Refusal(INSIDE_TOOL, code="denied")
+        return lineage(pid)
 
     @staticmethod
     async def _hear(reader: asyncio.StreamReader) -> dict[str, Any]:

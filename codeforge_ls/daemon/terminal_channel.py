@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -15,22 +16,31 @@ from codeforge_ls.model.errors import NotFound
 if TYPE_CHECKING:
     from codeforge_ls.store import Store
 
+log = logging.getLogger(__name__)
+
 
 class TerminalChannel:
     """An ``ApprovalChannel`` over a terminal's session.
 
     With ``mine_only`` it answers for runs and plans that its own session started and dismisses all others: a
-    terminal that watches one run, maybe with ``--yes``, must not speak for another.
+    terminal that watches one run, maybe with ``--yes``, must not speak for another. ``agent`` names the agent
+    that the terminal turns out to belong to, if any: then nobody is there who could be asked.
     """
 
     kind = ActorKind.CLI
 
     def __init__(
-        self, name: str, store: Store, send: Callable[[JsonObject], Awaitable[None]], *, mine_only: bool
+        self,
+        name: str,
+        store: Store,
+        send: Callable[[JsonObject], Awaitable[None]],
+        agent: Callable[[], str],
+        *,
+        mine_only: bool,
     ) -> None:
         self.name = name
         self.starting = asyncio.Lock()
-        self._store, self._send, self._mine_only = store, send, mine_only
+        self._store, self._send, self._agent, self._mine_only = store, send, agent, mine_only
         self._runs: set[str] = set()
         self._plans: set[str] = set()
         self._open: dict[str, asyncio.Future[Verdict]] = {}
@@ -45,7 +55,7 @@ class TerminalChannel:
         """Put the question to the terminal and wait; the broker cancels this when it is settled elsewhere."""
         async with self.starting:
             mine = not self._mine_only or await self._is_mine(approval)
-        if not mine:
+        if not mine or self._agent():
             return Verdict.DISMISSED
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._open[approval.id] = answer
@@ -63,6 +73,10 @@ class TerminalChannel:
         """The person said something. What is no known verdict counts as dismissed."""
         waiting = self._open.get(str(answer.get("approval_id")))
         if waiting is None or waiting.done():
+            return
+        if agent := self._agent():
+            log.warning("%s answered an approval, but it belongs to %s: dismissed", self.name, agent)
+            waiting.set_result(Verdict.DISMISSED)
             return
         try:
             waiting.set_result(Verdict(str(answer.get("verdict"))))

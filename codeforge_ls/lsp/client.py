@@ -37,6 +37,20 @@ class Client:
     gives_configuration: bool
     wants_server_status: bool
 
+    def own_setting(self, name: str) -> str:
+        """A setting of the section ``lsp`` that the editor gave for itself, empty without one."""
+        section = self.settings.get("lsp")
+        value = section.get(name) if isinstance(section, dict) else None
+        return value if isinstance(value, str) else ""
+
+    @property
+    def symbols(self) -> str:
+        """What the editor wants of the symbol providers: ``on``, ``off``, or another word or none for auto."""
+        wanted = self.options.get("symbols", self.own_setting("symbols"))
+        if isinstance(wanted, bool):
+            return "on" if wanted else "off"
+        return wanted if isinstance(wanted, str) else ""
+
     @classmethod
     def of(cls, params: types.InitializeParams) -> Client:
         """Read what the client sent. Unknown or odd values count as absent."""

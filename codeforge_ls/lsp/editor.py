@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsprotocol import types
 from pygls.capabilities import ServerCapabilitiesBuilder
@@ -18,6 +18,7 @@ from codeforge_ls.lsp.edits import EditorDocuments
 from codeforge_ls.lsp.events import EventFeed
 from codeforge_ls.lsp.overlay import Overlay
 from codeforge_ls.lsp.places import Places
+from codeforge_ls.lsp.problems import ProblemReport
 from codeforge_ls.lsp.progress import ProgressBars
 from codeforge_ls.lsp.prompts import EditorPrompts
 from codeforge_ls.lsp.status import StatusReport
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from codeforge_ls.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+Listener = TypeVar("Listener")
 
 
 class Editor:
@@ -56,9 +59,11 @@ class Editor:
         self.status = StatusReport(self._protocol, client, self.bars)
         deltas = client.options.get("deltas") is not False
         self.events = EventFeed(self._protocol, self.bars, self._cancel, deltas=deltas)
+        self.problems = ProblemReport(self._protocol, self.overlay.places, self.warn)
         self.symbols = SymbolFeatures(self.overlay.places, self._find_symbols, self._symbols_are_on)
         self._attaching: asyncio.Task[Operations] | None = None
         self._workspace: Workspace | None = None
+        self._has_options = False
         self._detach: list[Callable[[], None]] = []
         self._background: set[asyncio.Task[Any]] = set()
         self._offer()
@@ -68,9 +73,12 @@ class Editor:
     def capabilities(self) -> types.ServerCapabilities:
         """What ``initialize`` answers."""
         features = self._protocol.fm
+        offered = set(features.features)
+        if self.client.symbols != "on":
+            offered.discard(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
         builder = ServerCapabilitiesBuilder(
             self._params.capabilities,
-            set(features.features),
+            offered,
             features.feature_options,
             list(features.commands),
             types.TextDocumentSyncKind.Incremental,
@@ -85,11 +93,9 @@ class Editor:
     def _offer(self) -> None:
         server = self._server
         Commands(self.call, self.bars, self.events).offer(server)
-        wanted = self.client.options.get("symbols")
-        if wanted not in (False, "off"):
+        self.symbols.serve_outline(server)
+        if self.client.symbols != "off":
             self.symbols.offer_workspace(server)
-        if wanted in (True, "on"):
-            self.symbols.offer_outline(server)
 
         @server.feature(types.INITIALIZED)
         def initialized(_params: types.InitializedParams) -> None:
@@ -168,11 +174,14 @@ class Editor:
             raise Unavailable(f"The workspace could not be opened: {text}") from error
         self._workspace = workspace
         self._detach += [
+            lambda: workspace.config.drop_options(self.actor.session),
             workspace.store.subscribe(self.events.on_event),
             workspace.store.subscribe_deltas(self.events.on_delta),
             workspace.documents.attach(EditorDocuments(self._protocol, self.client, self.overlay)),
-            _listen(workspace, self.status),
+            _join(workspace.on_index_status, self.status.on_index),
+            _join(workspace.on_config_problems, self._show_problems),
         ]
+        await self._take_options(workspace, self.client.settings)
         await self._show_at_work(workspace)
         self._detach.append(workspace.approvals.attach(EditorPrompts(self._protocol, self.client)))
         self.status.on_index(workspace.index.status())
@@ -192,16 +201,14 @@ class Editor:
     async def _settle_in(self, workspace: Workspace) -> None:
         """What can wait until the first commands are served."""
         await self._record(workspace, EventType.SESSION_ATTACHED)
-        if self.client.settings:
-            await self._reload(workspace, self.client.settings)
+        self._show_problems()
         await register_watcher(self._protocol, self.client, workspace)
         await self._offer_late_outline(workspace)
 
     async def _offer_late_outline(self, workspace: Workspace) -> None:
         """The setting is known only now: ``lsp.symbols: on`` adds the outline where the client can take it."""
-        wanted = workspace.settings.lsp.symbols.value == "on" and self.client.registers_outline
-        if wanted and types.TEXT_DOCUMENT_DOCUMENT_SYMBOL not in self._protocol.fm.features:
-            self.symbols.offer_outline(self._server)
+        wanted = not self.client.symbols and workspace.settings.lsp.symbols.value == "on"
+        if wanted and self.client.registers_outline:
             await register(self._protocol, types.TEXT_DOCUMENT_DOCUMENT_SYMBOL, {"documentSelector": None})
 
     async def _record(self, workspace: Workspace, kind: EventType) -> None:
@@ -221,24 +228,34 @@ class Editor:
                     self._protocol.send_request(types.WORKSPACE_CONFIGURATION, params)
                 )
             settings = answer[0] if answer else None
-        if self._workspace is not None:
-            await self._reload(self._workspace, split_options(settings)[1])
+        if self._workspace is not None and isinstance(settings, dict):
+            await self._take_options(self._workspace, split_options(settings)[1])
 
-    async def _reload(self, workspace: Workspace, settings: JsonObject) -> None:
+    async def _take_options(self, workspace: Workspace, settings: JsonObject) -> None:
+        """The editor's settings are in force while this session is attached, and no longer."""
+        from codeforge_ls.config import EditorOptions
         from codeforge_ls.config.settings import section_models
 
         known = {name: value for name, value in settings.items() if name in section_models()}
         if ignored := sorted(settings.keys() - known.keys()):
             log.info("editor options that are no settings: %.300s", ", ".join(ignored))
-        outcome = await workspace.reload_settings(known)
-        for problem in outcome.problems[:20]:
-            self.warn(f"Settings: {problem.field}: {problem.message} ({problem.file})")
+        if known or self._has_options:
+            options = await asyncio.to_thread(EditorOptions.of, self.actor.session, known)
+            self._has_options = True
+            await workspace.reload_settings(options)
+
+    def _show_problems(self) -> None:
+        if self._workspace is not None:
+            settings = self._workspace.config.problems_for(self.actor.session)
+            self.problems.show(settings, self._workspace.policies.problems)
 
     async def _find_symbols(self, argument: JsonObject) -> JsonObject:
         return await self.call("symbol.find", argument)
 
     async def _symbols_are_on(self) -> bool:
         await asyncio.shield(self.attach_soon())
+        if wanted := self.client.symbols:
+            return wanted != "off"
         return self._workspace is None or self._workspace.settings.lsp.symbols.value != "off"
 
     def _cancel(self, operation: str, argument: JsonObject) -> None:
@@ -282,9 +299,9 @@ class Editor:
             log.error("background work of a session failed", exc_info=error)
 
 
-def _listen(workspace: Workspace, status: StatusReport) -> Callable[[], None]:
-    workspace.on_index_status.append(status.on_index)
-    return lambda: workspace.on_index_status.remove(status.on_index)
+def _join(listeners: list[Listener], listener: Listener) -> Callable[[], None]:
+    listeners.append(listener)
+    return lambda: listeners.remove(listener)
 
 
 def _spelling_of_root(client: Client, root: str) -> str | None:

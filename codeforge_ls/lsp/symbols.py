@@ -52,13 +52,14 @@ class SymbolFeatures:
             found = SymbolAnswer.model_validate(await self._find(wanted))
             return [self._entry(symbol) for symbol in found.definitions]
 
-    def offer_outline(self, server: LanguageServer) -> None:
-        """Register ``textDocument/documentSymbol``."""
+    def serve_outline(self, server: LanguageServer) -> None:
+        """Answer ``textDocument/documentSymbol``, also where it is not offered: the settings file may say ``on``
+        after ``initialize`` was answered, and some clients cannot be told then."""
 
         @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
         async def document_symbol(params: types.DocumentSymbolParams) -> list[dict[str, Any]]:
             path = self._places.relative(params.text_document.uri)
-            if path is None:
+            if path is None or not await self._is_on():
                 return []
             found = SymbolAnswer.model_validate(await self._find({"path": path, "limit": OUTLINE_LIMIT}))
             return [self._entry(symbol) for symbol in found.definitions]

@@ -100,7 +100,8 @@ class ChangeFeed:
 
 async def register_watcher(protocol: SessionProtocol, client: Client, workspace: Workspace) -> bool:
     """Ask the editor to watch the whole workspace, if it can and the setting does not say otherwise."""
-    if not client.registers_watchers or workspace.settings.lsp.watch.value == "server":
+    watch = client.own_setting("watch") or workspace.settings.lsp.watch.value
+    if not client.registers_watchers or watch == "server":
         return False
     pattern: JsonValue = "**/*"
     if client.relative_watchers:

@@ -52,13 +52,14 @@ async def edits_apply(call: Call, arguments: Edits) -> JsonObject:
 
 
 def _report(applied: Applied, *, dry_run: bool = False) -> JsonObject:
+    previewed = dry_run and applied.outcome is Outcome.APPLIED
     return {
         "status": applied.outcome.value,
         "approval_id": applied.approval_id,
         "checkpoint_id": applied.checkpoint_id,
         "files": [change.model_dump(mode="json") for change in applied.files],
-        "message": applied.output if not dry_run else "Dry run: nothing was changed.",
-        "diff": applied.output if dry_run else "",
+        "message": "Dry run: nothing was changed." if previewed else applied.output,
+        "diff": applied.output if previewed else "",
         "error": applied.data.get("error"),
     }
 

@@ -21,9 +21,17 @@ class RunStart(Frozen):
 
 
 async def run_start(call: Call, arguments: RunStart) -> JsonObject:
-    """Start a run; answers with its id at once."""
+    """Start a run; answers with its id at once. ``profiles`` are all in force: the one asked for, then those that
+    tighten it."""
     run = await call.workspace.runs.start(RunRequest.model_validate(arguments.model_dump()), call.actor)
-    return {"run_id": run.id, "profile": run.profile, "model": run.model, "mode": run.mode}
+    profiles: list[JsonValue] = [*dict.fromkeys(layer.profile.name for layer in run.layers)]
+    return {
+        "run_id": run.id,
+        "profile": run.profile,
+        "profiles": profiles,
+        "model": run.model,
+        "mode": run.mode,
+    }
 
 
 class RunId(Frozen):

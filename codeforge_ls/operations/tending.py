@@ -38,7 +38,7 @@ async def health(call: Call, arguments: Depth) -> JsonObject:
         "runs": list(workspace.runs.active()),
         "approvals": len(workspace.approvals.open()),
         "logs_dropped": logs.dropped(),
-        "config_problems": [problem.model_dump(mode="json") for problem in workspace.config.loaded.problems],
+        "config_problems": [problem.model_dump(mode="json") for problem in workspace.config.problems],
         "policy_problems": [problem.model_dump(mode="json") for problem in workspace.policies.problems],
     }
     report.update({name: part() for name, part in workspace.health_parts.items()})
@@ -81,12 +81,12 @@ async def _services(call: Call) -> JsonObject:
 
 
 async def config_get(call: Call, _arguments: Nothing) -> JsonObject:
-    """The settings in force, and where each came from."""
+    """The settings in force, where each came from, and what is wrong with what was read last."""
     loaded = call.workspace.config.loaded
     return {
         "settings": call.workspace.settings.model_dump(mode="json"),
         "sources": {path: str(source) for path, source in loaded.sources.items()},
-        "problems": [problem.model_dump(mode="json") for problem in loaded.problems],
+        "problems": [problem.model_dump(mode="json") for problem in call.workspace.config.problems],
     }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -224,6 +227,87 @@ def test_logs_and_doctor(place: Place) -> None:
     )
     assert grades["daemon"] == grades["model"] == "note"
     assert not place.daemons()
+
+
+def test_doctor_reads_the_database_when_no_daemon_does(place: Place) -> None:
+    def database() -> tuple[int, dict[str, str]]:
+        done = codeforge(place, "doctor", "--json")
+        (found,) = [check for check in as_json(done)["checks"] if check["name"] == "database"]
+        return done.returncode, found
+
+    assert database()[1]["grade"] == "note"
+    codeforge(place, "db", "migrate")
+    path = Path(as_json(codeforge(place, "db", "version", "--json"))["path"])
+    code, found = database()
+    assert (code, found["grade"]) == (0, "good"), found
+    sound = path.read_bytes()
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE schema_migrations SET number = 99 WHERE number = 1")
+        connection.commit()
+    code, found = database()
+    assert (code, found["grade"]) == (1, "bad"), found
+    assert "newer" in found["text"]
+
+    middle = bytearray(sound)
+    middle[4096 : 4096 + 8192] = os.urandom(8192)
+    for wrong in (os.urandom(50_000), bytes(middle), sound[:9000]):
+        for beside in path.parent.glob("state.db-*"):
+            beside.unlink()
+        path.write_bytes(wrong)
+        code, found = database()
+        assert (code, found["grade"]) == (1, "bad"), found
+        assert str(path) in found["text"]
+        assert ".recover" in found["text"]
+        assert path.read_bytes() == wrong  # it was only read
+    assert not place.daemons()
+
+
+def test_folders_that_cannot_be_made_are_named(place: Place) -> None:
+    place.env["XDG_STATE_HOME"] = "/proc/nope"
+    for words in (["search", "x"], ["health"], ["daemon", "restart"], ["logs"], ["db", "migrate"]):
+        done = codeforge(place, *words, "--json")
+        error = as_json(done)["error"]
+        assert (done.returncode, error["code"]) == (3, "unavailable"), (words, done)
+        assert "/proc/nope/codeforge/" in error["message"]
+        assert "XDG_STATE_HOME" in error["message"] + error["hint"]
+        assert "Traceback" not in done.stderr
+    for options in ([], ["--embedded"]):
+        _named_by_the_pipe(place, b"/proc/nope/codeforge/", b"XDG_STATE_HOME", *options)
+    place.env |= {"XDG_STATE_HOME": str(place.base / "state"), "XDG_RUNTIME_DIR": "", "TMPDIR": "/proc/nope"}
+    done = codeforge(place, "search", "x")
+    assert done.returncode == 3
+    assert "/proc/nope/codeforge-" in done.stderr
+    assert "Traceback" not in done.stderr
+    _named_by_the_pipe(place, b"/proc/nope/codeforge-", b"TMPDIR")
+    assert not place.daemons()
+
+    gone = place.base / "gone"
+    gone.mkdir()
+    script = (
+        "import os, sys; os.rmdir(os.getcwd())\n"
+        "from codeforge_ls.cli.main import main; sys.exit(main(['search', 'x']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=gone,
+        env=place.env | {"PYTHONPATH": str(PACKAGE)},
+        check=False,
+    )
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+
+
+def _named_by_the_pipe(place: Place, folder: bytes, variable: bytes, *options: str) -> None:
+    for role in ("lsp", "mcp"):
+        shim = place.shim(role, *options)
+        out, err = shim.communicate(timeout=20)
+        assert (shim.returncode, out, err.count(b"\n")) == (3, b"", 1), err
+        assert folder in err
+        assert variable in err
 
 
 def test_text_is_made_safe_for_a_terminal() -> None:

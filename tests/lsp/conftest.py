@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from codeforge_ls.actions.documents import DocumentHub
+from codeforge_ls.config import ConfigStore, EditorOptions
 from codeforge_ls.lsp.session import serve_lsp
 from codeforge_ls.model.errors import InvalidInput, NotFound
 from codeforge_ls.model.events import Delta, Event
@@ -204,6 +205,10 @@ class FakeHost:
             documents=DocumentHub(),
             index=FakeIndex(),
             on_index_status=[],
+            on_config_problems=[],
+            policies=SimpleNamespace(problems=[]),
+            config=ConfigStore(root, environ={"XDG_CONFIG_HOME": str(root / "nobody")}),
+            reload_settings=self.reload,
             plans=SimpleNamespace(active=list),
             runs=SimpleNamespace(active=list),
             settings=SimpleNamespace(
@@ -212,6 +217,9 @@ class FakeHost:
                 )
             ),
         )
+
+    async def reload(self, options: EditorOptions) -> None:
+        self.place.config.take_options(options)
 
     async def workspace(self) -> Any:
         await self.gate.wait()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
+from codeforge_ls.llm.scripted import ScriptedServer
 from tests.mcp.editor import Editor
 from tests.mcp.leftovers import clear
 from tests.mcp.wire import ERAS, NEW, OLD, Wire, text
@@ -298,5 +299,31 @@ async def test_two_agents_do_not_see_each_other_and_one_may_break_the_rules(base
         for _ in range(6):
             bad.writer.write(b"a" * (1 << 20))
         assert (await bad.answer("big"))["error"]["code"] == -32600
-        await bad.until(lambda: bad.ended)
         await asyncio.gather(*(ask(wire, number) for number in range(4) for wire in (one, two)))
+        bad.writer.write(b'"}}\n')
+        await ask(bad, 0)  # the connection goes on
+
+
+async def test_a_started_run_says_every_profile_in_force(base: Path) -> None:
+    with ScriptedServer([{"say": "Done."}]) as model:
+        async with shop(base) as place:
+            place.env |= {
+                "CODEFORGE_LLM_MODEL": "openai/scripted",
+                "CODEFORGE_LLM_API_BASE": model.base_url,
+                "OPENAI_API_KEY": "sk-none",
+            }
+            agent = await place.agent()
+            started = await agent.tool("start_run", task="x", profile="trusted-mount-autonomous", timeout=40)
+            profiles = started["structuredContent"]["profiles"]
+            assert profiles == ["trusted-mount-autonomous", "editor-interactive"]
+            assert "profile trusted-mount-autonomous, tightened by editor-interactive" in text(started)
+            plain = await agent.tool("start_run", task="x")
+            assert plain["structuredContent"]["profiles"] == ["editor-interactive"]
+            for result in (started, plain):
+                run_id = result["structuredContent"]["run_id"]
+                for _ in range(300):
+                    shown = await agent.tool("get_run", run_id=run_id)
+                    if shown["structuredContent"]["run"]["status"] == "completed":
+                        break
+                    await asyncio.sleep(0.1)
+                assert shown["structuredContent"]["run"]["output"] == "Done."

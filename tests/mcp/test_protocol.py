@@ -21,6 +21,7 @@ from codeforge_ls.model.errors import NotFound
 from codeforge_ls.model.events import EventDraft
 from mcp_server import calls
 from mcp_server.app import INSTRUCTIONS
+from mcp_server.frames import MAX_LINE
 from mcp_server.session import serve_mcp
 from tests.mcp.wire import ERAS, NEW, OLD, Wire, text
 
@@ -70,6 +71,9 @@ class CannedOperations:
                     "total_lines": 1,
                 }
             raise RuntimeError("a secret path in an unexpected error")
+        if name == "run.start":
+            given = {"run_id": "run-1", "profile": arguments["profile"], "mode": "coder", "model": "m"}
+            return {**given, "profiles": [arguments["profile"], "editor-interactive"]}
         return {
             "status": "pending",
             "approval_id": "ap-1",
@@ -199,6 +203,9 @@ async def test_an_answer_says_the_same_in_both_channels(door: Door, era: str) ->
         drawn = await wire.tool("repo_map", query="long", budget_tokens=16000)
         assert len(text(drawn)) < 40_000
         assert "use a smaller budget_tokens" in text(drawn)
+        started = await wire.tool("start_run", task="x", profile="trusted-mount-autonomous")
+        assert "(profile trusted-mount-autonomous, tightened by editor-interactive, mode" in text(started)
+        assert started["structuredContent"]["profiles"] == ["trusted-mount-autonomous", "editor-interactive"]
         read = await wire.request("resources/read", {"uri": "codeforge://map"})
         assert read["contents"][0]["text"].startswith("a.py\n  f()")
     names = {(actor.kind, actor.name, actor.session) for _, _, actor in door.host.canned.calls}
@@ -292,25 +299,41 @@ async def test_what_is_no_message_is_answered_and_the_connection_lives(door: Doo
         assert (await wire.tool("search_code", query="still here"))["structuredContent"]["hits"]
 
 
-async def test_a_line_without_end_is_refused_without_eating_memory(door: Door) -> None:
-    async with client(door) as bystander:
-        wire = await door.connect(OLD)
-        await wire.start()
+async def test_a_message_that_is_too_long_is_skipped_without_eating_memory(door: Door) -> None:
+    async with client(door) as bystander, client(door, OLD) as wire:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        wire.writer.write(b'{"jsonrpc":"2.0","id":77,"method":"tools/call","params":{"name":"')
         piece = b"a" * (1 << 20)
-        try:
-            for _ in range(20):
+        heads: tuple[tuple[bytes, int | str | None], ...] = (
+            (b'{"jsonrpc":"2.0","id":77,"method":"tools/call","params":{"name":"', 77),
+            (b'{"jsonrpc":"2.0","method":"tools/call","params":{"name":"', None),  # its id would come last
+            (b"", None),
+        )
+        for head, number in heads:
+            wire.writer.write(head)
+            for _ in range(12):
                 wire.writer.write(piece)
                 await wire.writer.drain()
-        except ConnectionError:
-            pass
-        answer = await wire.answer(77)
-        assert answer["error"]["code"] == -32600
-        await wire.until(lambda: wire.ended)
-        assert await asyncio.wait_for(door.codes.get(), 5) == 1
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32_000  # kB
+            wire.writer.write(b'"},"id":"last"}\n')
+            if number is None:
+                await wire.until(lambda: wire.nameless)
+                refused = wire.nameless.pop()["error"]
+            else:
+                refused = (await wire.answer(number))["error"]
+            assert refused["code"] == -32600
+            assert "skipped" in refused["message"]
+            assert (await wire.tool("search_code", query="still here"))["structuredContent"]["hits"]
+        # One byte over is skipped; what just fits is read, in one piece with what follows it.
+        fits = b'{"jsonrpc":"2.0","id":"fits","method":"ping","params":{"_meta":{"x":""}}}'
+        fits = fits.replace(b'""', b'"' + b"x" * (MAX_LINE - len(fits)) + b'"')
+        wire.writer.write(fits.replace(b'"fits"', b'"over1"') + b"\n" + fits + b"\n")
+        assert (await wire.answer("over1"))["error"]["code"] == -32600
+        assert (await wire.answer("fits"))["result"] == {}
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64_000  # kB
         assert (await bystander.tool("search_code", query="x"))["structuredContent"]["hits"]
+        wire.writer.write(piece * 5)  # and one that never ends
+        await wire.until(lambda: wire.nameless)
+    assert not wire.nameless[1:]
+    assert {await asyncio.wait_for(door.codes.get(), 5) for _ in range(2)} == {0}
 
 
 async def test_answers_never_cross_between_connections(door: Door) -> None:

@@ -1,0 +1,78 @@
+"""Who may decide what: a repository somebody else wrote, and an editor that comes and goes, may not decide all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codeforge_ls.config.layers import Layer, Severity
+from codeforge_ls.config.settings import FIELDS, Mark
+
+PROFILE = "policy.default"
+MODEL, SESSION = "llm", "lsp"  # sections
+
+# From strict to loose. Who is not trusted may not choose a looser profile than the person did; "" (chosen by
+# circumstances) ranks like editor-interactive, the strictest of what it can become.
+INTERACTIVE = "editor-interactive"
+LOOSENESS = (
+    "plan-readonly",
+    INTERACTIVE,
+    "headless-safe-sandbox",
+    "headless-permissive-sandbox",
+    "trusted-mount-autonomous",
+)
+
+
+def trusted_profile(layers: Sequence[Layer]) -> str:
+    """``policy.default`` as layers that may decide everything give it, the last one first; empty: none does."""
+    chosen = [str(layer.values[PROFILE].value) for layer in layers if PROFILE in layer.values]
+    return chosen[-1] if chosen else ""
+
+
+def restrict_workspace(layer: Layer, trusted: str) -> Layer:
+    """The workspace's file without model, address, isolation and audit trail, and without a looser policy."""
+    kept = layer.copy()
+    for path, item in layer.values.items():
+        reason = ""
+        if FIELDS[path].has(Mark.TRUSTED):
+            reason = "ignored: only your own file, the editor, the environment or --set may set this"
+            if FIELDS[path].section != MODEL:
+                reason = "ignored: only your own file, the environment or --set may set this"
+        elif path == PROFILE and _is_looser(str(item.value), trusted):
+            reason = "ignored: a workspace may not choose a looser policy profile than you did"
+        if reason:
+            del kept.values[path]
+            kept.complain(reason, path=path, line=item.line, severity=Severity.WARNING)
+    return kept
+
+
+def restrict_editor(layer: Layer, trusted: str) -> Layer:
+    """An editor's options without what holds for everybody, also when that editor is gone.
+
+    The model is the person's choice while they are there. ``lsp`` concerns the one session and is its business.
+    """
+    kept = layer.copy()
+    for path, item in layer.values.items():
+        setting = FIELDS[path]
+        says_nothing = setting.section == SESSION or (path == PROFILE and item.value == "")
+        reason = ""
+        if setting.has(Mark.TRUSTED) and setting.section != MODEL:
+            reason = "ignored: only your own file, the environment or --set may set this"
+        elif setting.has(Mark.IMMUTABLE) and not says_nothing:
+            reason = (
+                "ignored: it is read when the workspace opens, before any editor is there; set it in a file"
+            )
+        elif path == PROFILE and not says_nothing and _is_looser(str(item.value), trusted):
+            reason = "ignored: an editor may not choose a looser policy profile than your own file does"
+        if reason or says_nothing:
+            del kept.values[path]
+        if reason:
+            kept.complain(reason, path=path, severity=Severity.WARNING)
+    return kept
+
+
+def _is_looser(wanted: str, trusted: str) -> bool:
+    trusted = trusted or INTERACTIVE
+    if wanted in ("", trusted):
+        return wanted == ""
+    limit = LOOSENESS.index(trusted) if trusted in LOOSENESS else 0
+    return wanted not in LOOSENESS[: limit + 1]
