@@ -195,11 +195,11 @@ class Agents:
         elif role == "mcp":
             self._forget_ended()
             self._had_any = True
-            for process in peer[1:]:
-                if process.name in HOSTS or process.is_interactive_shell:
+            for place, process in enumerate(peer):  # the first is the pipe, or an agent that needs none
+                if place and (process.name in HOSTS or process.is_interactive_shell):
                     break
                 self._known[process.identity] = f"{process.name} (pid {process.pid})"
-                if not process.is_launcher:
+                if place and not process.is_launcher:
                     break
 
     def behind(self, peer: Sequence[Process]) -> str:

@@ -163,6 +163,15 @@ def test_hanging_up_or_attaching_late_makes_nobody_a_person(ws: Place) -> None:
     assert (ws.root / "greet.py").read_text() == BEFORE
 
 
+def test_an_agent_that_needs_no_pipe_is_known_too(ws: Place) -> None:
+    assert person(ws, "approvals") == {"approvals": []}
+    direct = Line(ws.sockets[0])
+    assert direct.hello(role="mcp")["ok"]
+    said = person(ws, "approvals")["error"]
+    assert said["code"] == "denied"
+    assert f"(pid {os.getpid()})" in said["message"]
+
+
 def test_people_are_not_locked_out_of_shells_and_editors(ws: Place) -> None:
     editor = Agent(ws, "--editor")  # one program with agents inside and a terminal for its person
     assert editor.codeforge("approvals")["error"]["code"] == "denied"

@@ -22,6 +22,8 @@ from tests.e2e.agent import Agent
 from tests.e2e.editor import Editor
 
 BIN = Path(sys.executable).parent
+# An agent is a program of its own: what the program that started codeforge-mcp asks for at a terminal, no person asks.
+AGENT_PROGRAM = (sys.executable, "-c", "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))")
 HOME_OF_PACKAGE = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -174,15 +176,15 @@ class Ground:
 
     def agent(self, name: str = "foreign-agent") -> Agent:
         """A foreign agent on this workspace."""
-        agent = Agent(self._spawn("codeforge-mcp"), name)
+        agent = Agent(self._spawn("codeforge-mcp", *AGENT_PROGRAM), name)
         self._front_ends.append(agent)
         agent.start()
         return agent
 
-    def _spawn(self, program: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: str, *under: str) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            [str(BIN / program), "--root", str(self.root)],
+            [*under, str(BIN / program), "--root", str(self.root)],
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

@@ -12,7 +12,7 @@ from typing import Any
 from codeforge_ls.operations import Operations
 from tests.soak.ground import Ground
 from tests.soak.hostile import Hostile
-from tests.soak.peers import AgentPeer, EditorPeer, Gone, Peer, agent, connect, frame
+from tests.soak.peers import AgentPeer, EditorPeer, Gone, Peer, agent, connect, editor, frame
 from tests.soak.report import Part
 
 SESSION = 40  # cases of one connection
@@ -48,23 +48,33 @@ async def prove(part: Part, *, lsp: int, mcp: int) -> None:
     (ground.root / "work/a.py").write_text("def main():\n    return 1\n")
     with part.timed():
         try:
-            holder = await agent(ground)  # keeps the daemon there between the sessions
-            await holder.tool("search_code", query="main")
             before = ground.picture()
+            # Editors first: once it has spoken as an agent, this process cannot pose as an editor.
             for kind, cases in (("lsp", lsp), ("mcp", mcp)):
+                holder = await (editor if kind == "lsp" else agent)(
+                    ground
+                )  # keeps the daemon there between sessions
+                await _search(holder)
                 for number in range(0, cases, SESSION):
                     await _session(ground, part, kind, number, min(SESSION, cases - number))
+                await _still_well(holder, part)
+                await holder.close()
             if ground.picture() != before:
                 part.fail(f"files changed: {set(ground.picture().items()) ^ set(before.items())}")
-            await _still_well(holder, part)
-            await holder.close()
         finally:
             await asyncio.to_thread(ground.close)
 
 
-async def _still_well(holder: AgentPeer, part: Part) -> None:
-    try:
+async def _search(holder: Peer) -> None:
+    if isinstance(holder, EditorPeer):
+        await holder.command("search", 30, query="main")
+    elif isinstance(holder, AgentPeer):
         await holder.tool("search_code", 30, query="main")
+
+
+async def _still_well(holder: Peer, part: Part) -> None:
+    try:
+        await _search(holder)
     except (Gone, TimeoutError) as error:
         part.fail(f"the session that stood beside all this: {type(error).__name__}")
 

@@ -102,10 +102,16 @@ class Ground:
                     marked.append(pid)
         return marked
 
+    def stop(self) -> bool:
+        """End the daemon in order; whether it went. By signal: this process started agents, so it is no person."""
+        for pid in self.pids("codeforge_ls.daemon"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return wait_until(lambda: not self.pids("codeforge_ls.daemon"), 20)
+
     def close(self) -> None:
         """Stop the daemon, end the rest, remove the folder."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.codeforge("daemon", "stop", timeout=20)
+        self.stop()
         for pid in self.processes():
             kill(pid)
         shutil.rmtree(self.base, ignore_errors=True)

@@ -67,9 +67,8 @@ class Killing:
         """Leave in order: nothing may be left."""
         for peer in (self.work.editor, self.work.agent):
             await peer.close()
-        stopped = await asyncio.to_thread(self.ground.codeforge, "daemon", "stop")
-        if stopped.returncode != 0:
-            self.part.fail(f"daemon stop: exit {stopped.returncode}: {stopped.stderr}")
+        if not await asyncio.to_thread(self.ground.stop):
+            self.part.fail("the daemon did not end within 20 s of SIGTERM")
         await self._nobody_left("after a clean stop")
 
     async def one(self, kind: str, number: int) -> None:
@@ -200,9 +199,9 @@ class Killing:
         if await asyncio.to_thread(self.ground.git_picture) != self._git:
             self.part.fail(f"{where}: the user's .git changed")
             self._git = self.ground.git_picture()
-        verified = await asyncio.to_thread(self.ground.codeforge, "events", "verify")
-        if verified.returncode != 0:
-            self.part.fail(f"{where}: events verify: {verified.stdout} {verified.stderr}")
+        verified = await self.work.editor.command("events.verify")
+        if not verified["sound"]:
+            self.part.fail(f"{where}: events.verify: {verified['broken'][:3]}")
         store = await Store.open(self.ground.state / "state.db")
         try:
             differences = await store.refold()
