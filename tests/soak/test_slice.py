@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("proof", ["kills", "fuzz", "endurance"])
-def test_a_slice_holds(proof: str, tmp_path: Path) -> None:
+def test_a_slice_holds(proof: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.md"
-    command = [sys.executable, "-m", "tests.soak", "--slice", "--only", proof, "--report", str(report)]
+    seed = secrets.randbelow(1_000_000)
+    with capsys.disabled():
+        print(f"\nslice of {proof}: seed {seed}")
+    command = [sys.executable, "-m", "tests.soak", "--slice", "--only", proof, "--seed", str(seed)]
+    command += ["--report", str(report)]
     done = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, errors="replace", timeout=180, check=False
     )
-    print(done.stdout)  # the seed, when it fails
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-2000:]}"
     assert report.read_text().startswith("# Soak report\n\nAll held.")
