@@ -10,6 +10,7 @@ from codeforge_ls.model.actions import Action
 from codeforge_ls.model.errors import CodeForgeError
 
 NO_UNDO = "what it changes in ignored files cannot be taken back"
+MAX_TASK = 60  # characters of a task in a title
 MAX_PREVIEW = 100_000  # characters kept in the log; prompts show less
 
 
@@ -39,7 +40,10 @@ def describe(action: Action, prepared: Prepared) -> Shown:
 
 
 def _task(action: Action) -> str:
-    return f" (task: {visible(action.actor.name)})" if action.actor.run_id and action.actor.name else ""
+    name = visible(action.actor.name)
+    if not action.actor.run_id or not name:
+        return ""
+    return f" (task: {name if len(name) <= MAX_TASK else name[: MAX_TASK - 1] + '…'})"
 
 
 def diff_of(changes: Changes) -> str:
