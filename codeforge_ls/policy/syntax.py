@@ -26,6 +26,9 @@ _WORDS = names("""word string raw_string number concatenation ansi_c_string tran
     command_substitution process_substitution arithmetic_expansion brace_expression extglob_pattern regex
     test_operator special_variable_name variable_name""")
 _QUIET_REDIRECT = re.compile(r"(?:\d?>&\d-?|&?>\s*/dev/null|[12]?>{1,2}\s*/dev/null|0?<\s*/dev/null)\Z")
+# The scanner of tree-sitter-bash looks characters up in a table of 256 and crashes the process on others. What is
+# read from the tree is cut from the real text, byte for byte; a line beyond ASCII is never allowed unasked anyway.
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _QUOTED_ESCAPE = re.compile(r"\\([$`\"\\\n])")
 
@@ -52,6 +55,7 @@ class Tree:
     reads: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    source: bytes = field(default=b"", repr=False)
     strict: bool = True
     broken: bool = False
     unknown_redirect: bool = False
@@ -71,9 +75,10 @@ def _parser() -> Parser:
 
 def parse(text: str) -> Tree:
     """Every command at any depth, with redirections and here-documents. Never raises on any text."""
-    tree = Tree()
+    source = text.encode("utf-8", "surrogatepass")
+    tree = Tree(source=source)
     try:
-        root = _parser().parse(text.encode("utf-8", "surrogatepass")).root_node
+        root = _parser().parse(_BEYOND_ASCII.sub(b"_", source)).root_node
     except (ImportError, LookupError, ValueError, OSError):
         tree.broken, tree.strict = True, False
         return tree
@@ -99,13 +104,15 @@ def _visit(node: Node, parent: str, tree: Tree) -> None:
     if kind == "command":
         tree.commands.append(_command(node, tree))
     elif kind in ("declaration_command", "unset_command"):
-        tree.commands.append(Command(tuple(_text(child) for child in node.children), dynamic=True))
+        tree.commands.append(
+            Command(tuple(_text(child, tree.source) for child in node.children), dynamic=True)
+        )
     elif kind == "file_redirect":
         _redirect(node, tree)
     elif kind in ("heredoc_body", "herestring_redirect"):
-        tree.bodies.append(_plain_body(node))
+        tree.bodies.append(_plain_body(node, tree.source))
     elif kind == "variable_assignment" or (kind in _WORDS and parent not in _WORDS):
-        tree.words.append(_literal(node)[0] if kind in _WORDS else _text(node))
+        tree.words.append(_literal(node, tree.source)[0] if kind in _WORDS else _text(node, tree.source))
 
 
 def _command(node: Node, tree: Tree) -> Command:
@@ -114,24 +121,28 @@ def _command(node: Node, tree: Tree) -> Command:
     dynamic_name = dynamic = False
     for child in node.children:
         if child.type == "variable_assignment":
-            assigned.append(_text(child).split("=", 1)[0])
+            assigned.append(_text(child, tree.source).split("=", 1)[0])
         elif child.type == "command_name":
-            text, unsure = _literal(child.children[0]) if child.children else (_text(child), False)
+            text, unsure = (
+                _literal(child.children[0], tree.source)
+                if child.children
+                else (_text(child, tree.source), False)
+            )
             dynamic_name = unsure or any(character in text for character in "*?[{")
             argv.append(text)
         elif child.type in _WORDS or child.type in ("==", "=~", "="):
-            text, unsure = _literal(child)
+            text, unsure = _literal(child, tree.source)
             dynamic = dynamic or unsure
             argv.append(text)
         elif child.type not in ("file_redirect", "herestring_redirect", "heredoc_redirect"):
             tree.strict = False
-            argv.append(_text(child))
+            argv.append(_text(child, tree.source))
             dynamic = True
     return Command(tuple(argv), dynamic_name, dynamic or dynamic_name, tuple(assigned))
 
 
 def _redirect(node: Node, tree: Tree) -> None:
-    text = _text(node)
+    text = _text(node, tree.source)
     if _QUIET_REDIRECT.match(text):
         return
     tree.strict = False
@@ -139,16 +150,16 @@ def _redirect(node: Node, tree: Tree) -> None:
     for child in node.children:
         if child.type not in _WORDS:
             continue
-        target, unsure = _literal(child)
+        target, unsure = _literal(child, tree.source)
         tree.unknown_redirect = tree.unknown_redirect or unsure
         if target and not (child.type == "number" and "&" in text) and target not in ("/dev/null", "-"):
             (tree.reads if reading else tree.writes).append(target)
 
 
-def _literal(node: Node) -> tuple[str, bool]:
+def _literal(node: Node, source: bytes) -> tuple[str, bool]:
     """The word as bash would pass it, and whether something in it is only known at run time."""
     kind = node.type
-    text = _text(node)
+    text = _text(node, source)
     if kind in ("word", "number", "test_operator", "regex", "extglob_pattern"):
         return (
             _ESCAPE.sub(lambda m: "" if m.group(1) == "\n" else m.group(1), text),
@@ -159,21 +170,21 @@ def _literal(node: Node) -> tuple[str, bool]:
     if kind == "ansi_c_string":
         return _ansi_c(text[2:-1]), True
     if kind == "string":
-        return _double_quoted(node, text)
+        return _double_quoted(node, text, source)
     if kind == "translated_string":
-        return _literal(node.children[-1])[0] if node.children else text, True
+        return _literal(node.children[-1], source)[0] if node.children else text, True
     if kind == "concatenation":
-        parts = [_literal(child) for child in node.children]
+        parts = [_literal(child, source) for child in node.children]
         joined = "".join(part for part, _ in parts)
         return joined, any(unsure for _, unsure in parts) or "{" in text
     return ("", True) if kind in _WORDS else (text, False)
 
 
-def _double_quoted(node: Node, text: str) -> tuple[str, bool]:
+def _double_quoted(node: Node, text: str, source: bytes) -> tuple[str, bool]:
     inner = [child for child in node.children if child.type not in ('"', "string_content")]
     if not inner:
         return _QUOTED_ESCAPE.sub(lambda m: "" if m.group(1) == "\n" else m.group(1), text[1:-1]), False
-    kept = "".join(_text(child) for child in node.children if child.type == "string_content")
+    kept = "".join(_text(child, source) for child in node.children if child.type == "string_content")
     return _QUOTED_ESCAPE.sub(r"\1", kept), True
 
 
@@ -184,10 +195,14 @@ def _ansi_c(body: str) -> str:
         return body
 
 
-def _plain_body(node: Node) -> str:
-    text = _text(node)
-    return _literal(node.children[-1])[0] if node.type == "herestring_redirect" and node.children else text
+def _plain_body(node: Node, source: bytes) -> str:
+    text = _text(node, source)
+    return (
+        _literal(node.children[-1], source)[0]
+        if node.type == "herestring_redirect" and node.children
+        else text
+    )
 
 
-def _text(node: Node) -> str:
-    return (node.text or b"").decode("utf-8", "replace")
+def _text(node: Node, source: bytes) -> str:
+    return source[node.start_byte : node.end_byte].decode("utf-8", "replace")

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from codeforge_ls.policy.commands import Doubt, read_line
 from codeforge_ls.policy.evaluate import evaluate
 from codeforge_ls.policy.lexer import lex
 from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.syntax import parse
 
 HERE = Path(__file__).parent
 ATTACKS = [json.loads(line) for line in (HERE / "attacks.jsonl").read_text().splitlines()]
@@ -337,3 +339,21 @@ def test_a_decision_takes_less_than_a_millisecond(root: Path) -> None:
     for attack in (a["command"] for a in ATTACKS if a["class"] == "size and noise"):
         judge(where, attack, root)
     assert time.thread_time() - begin < 0.1
+
+
+def test_no_character_crashes_the_parser() -> None:
+    """The scanner of tree-sitter-bash reads outside of its tables for characters beyond ASCII: a crash of the daemon."""
+    lines = [
+        shape.replace("@", letter)
+        for shape in ("{@}", "${@}", "[[ a =~ @ ]]", "cat <<@")
+        for letter in "\U0010ffff\U000e0001é"
+    ]
+    program = (
+        "import sys; from codeforge_ls.policy.syntax import parse\n"
+        "for line in sys.argv[1:]: assert parse(line).words or True"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *lines], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert parse("cat {\U0010ffff} sécrets/.env").commands[0].argv[-1] == "sécrets/.env"
