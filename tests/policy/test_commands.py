@@ -342,7 +342,7 @@ def test_a_decision_takes_less_than_a_millisecond(root: Path) -> None:
 
 
 def test_no_character_crashes_the_parser() -> None:
-    """The scanner of tree-sitter-bash reads outside of its tables for characters beyond ASCII: a crash of the daemon."""
+    """The scanner of tree-sitter-bash reads outside of its tables for them, which would end the daemon."""
     shapes = ("{@}", "${@}", "[[ a =~ @ ]]", "cat <<@")
     lines = [shape.replace("@", letter) for shape in shapes for letter in "\U0010ffff\U000e0001é"]
     program = (
