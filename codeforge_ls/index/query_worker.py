@@ -271,9 +271,8 @@ async def main() -> None:
         "repo_map": worker.repo_map,
         "memory": worker.memory,
     }
-    await serve(handlers)
+    await serve("query-worker", handlers)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     asyncio.run(main())
