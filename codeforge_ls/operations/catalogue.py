@@ -10,6 +10,7 @@ from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import InvalidInput
 from codeforge_ls.operations import changing, governing, running, searching, tending
 from codeforge_ls.operations.operation import Call, Operation, Progress
+from codeforge_ls.operations.rate import CHANGE, LOOK, RateLimit
 from codeforge_ls.workspace import Workspace
 
 # Operations with different argument models: each one checks its own.
@@ -38,17 +39,32 @@ class Operations:
 
     def __init__(self, workspace: Workspace, stop: Callable[[str], None] = _no_stop) -> None:
         self._workspace, self._stop = workspace, stop
+        self._rate = RateLimit(lambda: workspace.settings.rate_limit)
+        workspace.health_parts["rate_limit"] = self._rate.report
 
     async def call(
-        self, name: str, arguments: JsonValue, actor: Actor, progress: Progress | None = None
+        self,
+        name: str,
+        arguments: JsonValue,
+        actor: Actor,
+        progress: Progress | None = None,
+        *,
+        counted: bool = True,
     ) -> JsonObject:
-        """Run one operation. Raises ``CodeForgeError`` with a stable code; unexpected errors pass through."""
+        """Run one operation. Raises ``CodeForgeError`` with a stable code; unexpected errors pass through.
+
+        Not ``counted`` is what a client did not ask for as an operation,
+        such as an outline that an editor draws.
+        """
         operation = ALL.get(name)
         if operation is None:
             raise InvalidInput(
                 f"There is no operation {name!r}.", hint=f"There are: {', '.join(sorted(ALL))}."
             )
-        return await operation(Call(self._workspace, actor, progress or _quiet, self._stop), arguments)
+        if counted and not operation.vital:
+            self._rate.take(actor.client, CHANGE if operation.changes else LOOK)
+        call = Call(self._workspace, actor, progress or _quiet, self._stop)
+        return await operation.run(call, operation.checked(actor, arguments))
 
     @staticmethod
     def names() -> list[str]:
