@@ -138,7 +138,7 @@ def test_edits_are_made_once_however_often_they_are_sent(fresh: Ground) -> None:
     # What came to nothing may be tried again under the same key; a dry run has no use for one.
     editor.person = "allow"
     edits = {"edits": [{"path": "shop/cart.py", "old_text": "not there yet", "new_text": "there"}]}
-    assert agent.call("apply_edits", edits, key="edit-3").get("isError")
+    assert facts(agent.call("apply_edits", edits, key="edit-3"))["status"] == "conflict"
     (fresh.root / "shop/cart.py").write_text("# not there yet\n")
     for _ in range(2):
         dry = agent.call("apply_edits", {**edits, "dry_run": True}, key="edit-3")
