@@ -292,11 +292,14 @@ class Workspace:
                     await self.reload_settings()
 
     async def _tidy(self) -> None:
-        """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest."""
+        """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest; forget old
+        idempotency keys."""
         while True:
             await asyncio.sleep(TIDY_AFTER)
             with contextlib.suppress(CodeForgeError):
                 await self.checkpoints.cleanup(self.settings.events.retention_days, CHECKPOINT_QUOTA)
+            with contextlib.suppress(CodeForgeError):
+                await self.store.reservations.purge()
             await asyncio.sleep(TIDY_EVERY)
 
     def _stamps(self) -> dict[str, tuple[int, int]]:
