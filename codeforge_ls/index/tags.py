@@ -44,6 +44,7 @@ class Definition:
 # How a use is stored: its place in this list. Only ever append.
 USE_KINDS = ("call", "type", "import", "inherit", "other")
 _USE_CODES = {f"reference.{kind}": code for code, kind in enumerate(USE_KINDS)}
+_INHERIT = USE_KINDS.index("inherit")  # says more than the "type" that the same place may be, too
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
             if code is not None:
                 for node in nodes:
                     start = node.start_byte
-                    if start not in uses and len(uses) < MAX_REFERENCES:
+                    if (start not in uses and len(uses) < MAX_REFERENCES) or code == _INHERIT:
                         uses[start] = code, node.end_byte
             elif capture == "import":
                 tags.imports.extend(
