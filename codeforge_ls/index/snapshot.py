@@ -35,6 +35,7 @@ class Snapshot:
         self.segment: Segment | None = None
         self.segment_problem = ""
         self._segment_name = ""
+        self.graph_name = ""
         self.delta = Delta()
         self.present: dict[str, int] = {}
         self.paths: dict[int, list[str]] = defaultdict(list)
@@ -85,12 +86,14 @@ class Snapshot:
         meta = dict(self.db.execute("SELECT key, value FROM meta").fetchall())
         generation = int(meta.get("generation", 0))
         name = meta.get("segment", "")
+        graph_name = meta.get("graph", "")
         if name != self._segment_name or self.generation < 0 or generation < self.generation:
             self._load(name)
         elif generation != self.generation:
             sql = "SELECT DISTINCT path FROM change WHERE generation > ?"
             self._follow([row[0] for row in self.db.execute(sql, (self.generation,))])
         self.generation = generation
+        self.graph_name = graph_name
 
     def _load(self, name: str) -> None:
         self._reset()

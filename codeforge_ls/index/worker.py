@@ -14,6 +14,7 @@ from pathlib import Path
 
 from codeforge_ls.index.database import IndexDatabase, put_aside
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
+from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
@@ -38,6 +39,7 @@ class IndexWorker:
         self._db = _open(state / "index.db")
         self._pool = ParserPool(root, limits)
         self._intake = Intake(root, limits, self._db, self._pool)
+        self._graph = GraphKeeper(self._db, state)
         self._building = asyncio.Lock()
         self._segmenting = asyncio.Lock()
         self._state_now = IndexState.READY if self._db.meta("segment") else IndexState.EMPTY
@@ -131,7 +133,7 @@ class IndexWorker:
         self._db.drop_old_contents()
         self._db.commit()
         self._db.write_back()
-        await self._refresh_segment()
+        await asyncio.gather(self._refresh_segment(), self._graph.write_if_missing())
 
     async def _take_all(self, todo: list[str]) -> None:
         started, total, queue = time.monotonic(), len(todo), iter(todo)
@@ -182,6 +184,11 @@ class IndexWorker:
         """A reader found the base segment unusable: forget it and write another."""
         self._db.switch_segment("", 0)
         self._spawn(self._refresh_segment())
+        return None
+
+    async def write_graph(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """A reader finds the code graph damaged or too old: have it written again."""
+        await self._graph.write(damaged=bool(params.get("damaged")))
         return None
 
     async def _write_segment(self) -> None:
@@ -300,6 +307,7 @@ async def main() -> None:
         "skipped": worker.skipped,
         "status": worker.status,
         "drop_segment": worker.drop_segment,
+        "write_graph": worker.write_graph,
     }
     try:
         await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)
