@@ -28,12 +28,14 @@ class Relations:
         self._graph = graph
         self._version = -1
         self._nearest: dict[tuple[int, int, bool], list[Node]] = {}
+        self._meant: dict[tuple[int, bool], dict[int, list[Node]]] = {}
         self._by_stem: dict[str, list[int]] = {}
 
     def _fresh(self) -> None:
         if self._version != self._graph.version:
             self._version = self._graph.version
             self._nearest.clear()
+            self._meant.clear()
             self._by_stem.clear()
 
     def nearest(self, name: int, file: int, *, types: bool = False) -> list[Node]:
@@ -42,20 +44,29 @@ class Relations:
         self._fresh()
         key = name, file, types
         if key not in self._nearest:
-            self._nearest[key] = self._look(name, file, TYPE_KINDS if types else TARGETS)
+            self._nearest[key] = self._look(name, file, types)
         return self._nearest[key]
 
-    def _look(self, name: int, file: int, kinds: frozenset[str]) -> list[Node]:
-        graph = self._graph
-        every = [node for node in graph.definitions(name) if graph.symbol(*node)[1] in kinds]
-        files = {node[0] for node in every}
+    def _look(self, name: int, file: int, types: bool) -> list[Node]:
+        meant = self._meant.get((name, types))
+        if meant is None:
+            meant = self._meant[name, types] = self._definers(name, TYPE_KINDS if types else TARGETS)
+        if file in meant:
+            return meant[file]
+        files = set(meant)
         if len(files) > 1:
-            near = {file} & files or files.intersection(graph.imports(file))
-            if not near:
-                folder = _folder(graph.paths[file])
-                near = {other for other in files if _folder(graph.paths[other]) == folder}
-            files = near
-        return [node for node in every if node[0] in files]
+            imported = files.intersection(self._graph.imports(file))
+            folder = _folder(self._graph.paths[file])
+            files = imported or {other for other in files if _folder(self._graph.paths[other]) == folder}
+        return [node for other in sorted(files) for node in meant[other]]
+
+    def _definers(self, name: int, kinds: frozenset[str]) -> dict[int, list[Node]]:
+        """The definitions of a name by file."""
+        found: dict[int, list[Node]] = defaultdict(list)
+        for node in self._graph.definitions(name):
+            if self._graph.kind(*node) in kinds:
+                found[node[0]].append(node)
+        return dict(found)
 
     def callees(self, node: Node) -> list[tuple[int, list[Node]]]:
         """What a definition calls: each name, by number, with the definitions it means; unknown names are left out."""
@@ -77,7 +88,7 @@ class Relations:
 
     def derived(self, node: Node) -> list[Node]:
         """The types that extend or implement this one."""
-        if node[1] < 0 or self._graph.symbol(*node)[1] not in TYPE_KINDS:
+        if node[1] < 0 or self._graph.kind(*node) not in TYPE_KINDS:
             return []
         name = self._graph.name_id(self._graph.symbol(*node)[0])
         return [one for one in self._graph.extending(name) if node in self.nearest(name, one[0], types=True)]

@@ -306,6 +306,12 @@ class CodeGraph:
             return self.changed[file].facts.symbols[ordinal]
         return self.base.symbol(int(self.base["symbol_start"][file]) + ordinal)
 
+    def kind(self, file: int, ordinal: int) -> str:
+        """The kind of a definition."""
+        if file in self.changed:
+            return self.changed[file].facts.symbols[ordinal][1]
+        return KINDS[self.base["symbol_kind"][self.base["symbol_start"][file] + ordinal]]
+
     def definitions(self, name: int) -> list[tuple[int, int]]:
         """Where a name is defined, by file number and place in it."""
         found: list[tuple[int, int]] = []
@@ -313,11 +319,9 @@ class CodeGraph:
             symbols = self.base.slice("named", name)
             files = self.file_of(symbols)
             starts = self.base["symbol_start"]
-            found = [
-                (int(file), int(symbol - starts[file]))
-                for symbol, file in zip(symbols, files, strict=True)
-                if self.alive[file]
-            ]
+            alive = self.alive[files]
+            files = files[alive]
+            found = list(zip(files.tolist(), (symbols[alive] - starts[files]).tolist(), strict=True))
         for file, changed in self.changed.items():
             found.extend((file, at) for at, one in enumerate(changed.symbol_names) if one == name)
         return found
@@ -461,7 +465,7 @@ class CodeGraph:
                 yield from ((user, target, weight / len(targets)) for target in targets if target != user)
 
     def _is_ranked(self, file: int, ordinal: int) -> bool:
-        return self.symbol(file, ordinal)[1] in RANKED_KINDS
+        return self.kind(file, ordinal) in RANKED_KINDS
 
     def to_networkx(self) -> networkx.DiGraph[str]:
         """The file graph for networkx: the reference in tests, and for export. Weights of parallel edges add up."""

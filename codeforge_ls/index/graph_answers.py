@@ -59,6 +59,7 @@ class GraphAnswers:
 
     def _take(self, base: GraphBase) -> None:
         self._graph = CodeGraph(base)
+        self._followed = -2  # the generation that the graph is at
         self._relations = Relations(self._graph)
         self._search = NameSearch(self._graph)
         self._table = MapTable(self._graph)
@@ -77,7 +78,9 @@ class GraphAnswers:
                     log.warning("the code graph: %s", problem)
             self._take(base)
             self._name = name
-        self._graph.follow(self._snapshot.db, self._snapshot.present)
+        if self._followed != self._snapshot.generation:
+            self._graph.follow(self._snapshot.db, self._snapshot.present)
+            self._followed = self._snapshot.generation
         return self._graph
 
     def _condition(self) -> JsonObject:

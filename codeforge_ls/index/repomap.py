@@ -19,10 +19,11 @@ LINE = 160  # a signature line is cut here
 OWN = 0.1  # share of a file's own rank that its definitions divide among them, used by others or not
 SIDE_WEIGHT = 0.1  # tests, examples and docs
 WORD_FACTOR = 10.0  # names that share a word with the task are wanted more
+AROUND = 3  # characters of a line beside its text: the least indentation and the end
 DEEPEST = 3  # definitions inside so many others are details
 MISSES = 40  # so many definitions in a row that do not fit end the packing
 FIRST = 2_000  # definitions put in order at first; the rest only if these do not fill the budget
-NEAR = 1e-5  # how far personalised ranks of all files together may be from their limit
+NEAR = 1e-3  # how far personalised ranks of all files together may be from their limit: networkx allows more
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,14 @@ class _Lines:
     ordinals: Ints
     names: npt.NDArray[np.int64]
     lines: Ints
+    costs: Ints  # characters of the line, or a little more: bytes are counted
     own_uses: Floats  # the weight with which the file itself uses the name
     shares: Floats  # of the file's own rank
 
     def only(self, kept: npt.NDArray[np.bool_]) -> _Lines:
         return _Lines(
-            self.files[kept], self.ordinals[kept], self.names[kept], self.lines[kept], self.own_uses[kept],
-            self.shares[kept],
+            self.files[kept], self.ordinals[kept], self.names[kept], self.lines[kept], self.costs[kept],
+            self.own_uses[kept], self.shares[kept],
         )  # fmt: skip
 
 
@@ -84,6 +86,7 @@ class MapTable:
         self._version = -1
         self._table = self._base
         self._sides: Floats = np.zeros(0)
+        self._file_count = 0
 
     def _refresh(self) -> None:
         graph = self._graph
@@ -101,6 +104,7 @@ class MapTable:
         ]
         self._table = _Lines(*columns)
         self._version = graph.version
+        self._file_count = len(np.unique(self._table.files))
 
     def _changed(self, file: int) -> _Lines:
         changed = self._graph.changed[file]
@@ -112,10 +116,11 @@ class MapTable:
         names = np.array([changed.symbol_names[at] for at, _ in rows], np.int64)
         weights = dict(zip(changed.use_names.tolist(), changed.use_weights.tolist(), strict=True))
         own = [weights.get(name, 0.0) for name in names.tolist()]
+        costs = [_cost(_depth(row[6]), row[7] or row[0]) for _, row in rows]
         ordinals, lines = [at for at, _ in rows], [row[4] for _, row in rows]
         return _Lines(
             np.full(len(rows), file, np.int64), np.array(ordinals, np.int32), names, np.array(lines, np.int32),
-            np.array(own, np.float64), np.full(len(rows), 1 / max(1, len(rows))),
+            np.array(costs, np.int32), np.array(own, np.float64), np.full(len(rows), 1 / max(1, len(rows))),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -125,7 +130,7 @@ class MapTable:
     def files(self) -> int:
         """How many files have a definition that may go on the map."""
         self._refresh()
-        return len(np.unique(self._table.files))
+        return self._file_count
 
     def entries(
         self, personal: Floats | None, words: Sequence[str], names: Sequence[int] = ()
@@ -149,10 +154,9 @@ class MapTable:
             else:
                 chosen = np.ones(len(remaining), bool)
             batch = remaining[chosen]
-            made = [self._entry(int(at), float(value[at])) for at in batch]
-            density = np.array([one.rank / _cost(one) for one in made])
-            for at in np.lexsort((table.lines[batch], paths[batch], -density)):
-                yield made[at]
+            density = value[batch] / table.costs[batch]
+            for at in batch[np.lexsort((table.lines[batch], paths[batch], -density))].tolist():
+                yield self._entry(at, float(value[at]))
             remaining, count = remaining[~chosen], count * 4
 
     def _values(self, personal: Floats | None, words: Sequence[str], names: Sequence[int]) -> Floats:
@@ -200,17 +204,20 @@ class MapTable:
             base = graph.base
             symbol = int(base["symbol_start"][file]) + ordinal
             scope, signature = base.scopes[int(base["symbol_scope"][symbol])], base.signatures[symbol]
-            name = ""
-        depth = scope.count(".") + 1 if scope else 0
+            name = graph.name(int(table.names[at]))
         text = (signature or name)[:LINE]
-        return Entry(graph.paths[file], int(table.lines[at]), depth, text, rank, (file, ordinal))
+        return Entry(graph.paths[file], int(table.lines[at]), _depth(scope), text, rank, (file, ordinal))
 
 
 def _base_lines(base: GraphBase) -> _Lines:
     """The definitions of a base that may go on a map."""
-    depths = np.array([scope.count(".") for scope in base.scopes.every()], np.int32)
+    scopes = base.scopes.every()
+    depths = np.array([scope.count(".") for scope in scopes], np.int32)
+    indents = np.array([scope.count(".") + bool(scope) for scope in scopes], np.int32)
     shown = (base["symbol_kind"] < RANKED) & (depths[base["symbol_scope"]] < DEEPEST)
     symbols = np.flatnonzero(shown)
+    lengths = np.minimum(np.diff(base["signature_at"])[symbols], LINE)
+    costs = 2 * indents[base["symbol_scope"][symbols]] + AROUND + lengths
     starts = base["symbol_start"]
     files = np.searchsorted(starts, symbols, side="right") - 1
     uses = base["symbol_use"][symbols]
@@ -221,8 +228,8 @@ def _base_lines(base: GraphBase) -> _Lines:
     own[used] *= base["name_factor"][names[used]].astype(np.float64)
     counts = np.bincount(files, minlength=len(base.paths))
     return _Lines(
-        files, (symbols - starts[files]).astype(np.int32), names, base["symbol_name_line"][symbols], own,
-        1 / counts[files],
+        files, (symbols - starts[files]).astype(np.int32), names, base["symbol_name_line"][symbols],
+        costs.astype(np.int32), own, 1 / counts[files],
     )  # fmt: skip
 
 
@@ -240,7 +247,7 @@ def pack(entries: Iterable[Entry], total: int, budget_tokens: int) -> Packed:
         first = first or entry
         if (entry.path, entry.line) in seen:
             continue
-        cost = _cost(entry) + (0 if entry.path in taken else len(_head(entry.path)))
+        cost = _cost(entry.depth, entry.text) + (0 if entry.path in taken else len(_head(entry.path)))
         if cost > room:
             missed += 1
             if missed > MISSES:
@@ -266,9 +273,13 @@ def _best_first(entry: Entry) -> tuple[float, str, int]:
     return -entry.rank, entry.path, entry.line
 
 
-def _cost(entry: Entry) -> int:
-    """Characters of its line."""
-    return 2 * entry.depth + 3 + len(entry.text)
+def _depth(scope: str) -> int:
+    return scope.count(".") + 1 if scope else 0
+
+
+def _cost(depth: int, text: str) -> int:
+    """Characters of a line of the map."""
+    return 2 * depth + AROUND + len(text[:LINE])
 
 
 def _head(path: str) -> str:
