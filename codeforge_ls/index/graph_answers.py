@@ -131,9 +131,9 @@ class GraphAnswers:
         definitions = symbols.near_first(definitions, path)
         uses: list[JsonObject] = []
         if relation == "references":
-            uses = symbols.references(self._snapshot, last, limit)
+            uses = symbols.references(self._snapshot, graph, last, limit)
         elif relation == "callers":
-            uses = symbols.references(self._snapshot, last, limit, kinds=("call",))
+            uses = symbols.references(self._snapshot, graph, last, limit, kinds=("call",))
             definitions = symbols.enclosing(graph, uses, limit)
         elif relation != "definition":
             nodes = self._related(graph, symbols.nodes_named(graph, name), relation)
@@ -194,7 +194,8 @@ class GraphAnswers:
         places: list[JsonValue] = [
             {"name": name, "path": path, "line": line, "column": column, "kind": kind}
             for name in names
-            for kind, line, column in places_of(self._snapshot.db, graph.contents[caller[0]], name, ("call",))
+            for _, found in places_of(self._snapshot.db, [graph.contents[caller[0]]], name, ("call",))
+            for kind, line, column in found
             if first <= line <= last
         ]
         symbol = self._file_symbol(shown[0]) if shown[1] < 0 else symbols.node_json(graph, shown)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codeforge_ls.index import records
 from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, pack_texts, write_arrays
 from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
 from codeforge_ls.index.imports import ImportResolver
@@ -108,7 +109,10 @@ class GraphBase:
     @classmethod
     def read(cls, db: sqlite3.Connection, present: Iterable[tuple[str, int]], generation: int) -> GraphBase:
         """Build it from the tables."""
-        return build(((path, content, read_facts(db, content)) for path, content in present), generation)
+        names = records.names(db)
+        return build(
+            ((path, content, read_facts(db, content, names)) for path, content in present), generation
+        )
 
 
 def _numbers() -> defaultdict[str, int]:

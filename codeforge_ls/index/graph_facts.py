@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from codeforge_ls.index.extract import unpack_imports, unpack_places
+from codeforge_ls.index.tags import USE_KINDS
 
 # name, kind, start_line, end_line, name_line, name_column, scope, signature
 SymbolRow = tuple[str, str, int, int, int, int, str, str]
@@ -19,8 +20,7 @@ TYPES = ("class", "interface", "struct", "enum", "type")
 HEAD_LINES = 3  # what a type extends stands on the line of its name or at most so many below
 
 
-KIND_NUMBERS = (('"call"', "0"), ('"type"', "1"), ('"import"', "2"))
-CALL, TYPE = 0, 1
+CALL, TYPE, INHERIT = (USE_KINDS.index(kind) for kind in ("call", "type", "inherit"))
 
 Ints = npt.NDArray[np.int32]
 NONE = np.zeros(0, np.int32)
@@ -43,63 +43,57 @@ class Facts:
     imports: tuple[str, ...] = ()
 
 
-def read_facts(db: sqlite3.Connection, content: int) -> Facts:
-    """The facts of one content; empty for one that is not there."""
+def read_facts(db: sqlite3.Connection, content: int, names: Mapping[int, str] | None = None) -> Facts:
+    """The facts of one content; empty for one that is not there. ``names`` are all names by id, if at hand."""
     sql = (
         "SELECT name, kind, start_line, end_line, name_line, name_column, scope, signature FROM symbol"
         " WHERE content = ? ORDER BY start_line, end_line DESC, name_column"
     )
     symbols = tuple(db.execute(sql, (content,)).fetchall())
-    rows = db.execute(
-        "SELECT name, count, places FROM reference WHERE content = ? ORDER BY name", (content,)
-    ).fetchall()
-    imports = db.execute("SELECT DISTINCT module FROM import WHERE content = ? ORDER BY module", (content,))
-    modules = tuple(row[0] for row in imports)
-    if not rows:
+    row = db.execute(
+        "SELECT names, counts, imports, places FROM use WHERE content = ?", (content,)
+    ).fetchone()
+    if row is None:
+        return Facts(symbols)
+    ids, counts = np.frombuffer(row[0], np.uint32).tolist(), np.frombuffer(row[1], np.uint32).astype(np.int32)
+    modules = tuple(sorted({module for module, _ in unpack_imports(row[2])}))
+    if not ids:
         return Facts(symbols, imports=modules)
-    uses, counts, packed = zip(*rows, strict=True)
-    sizes = np.array(counts, np.int32)
-    calls, bases = _inside(symbols, sizes, _places(packed))
-    return Facts(symbols, uses, sizes, calls, bases, modules)
+    if names is None:
+        marks = ",".join(map(str, ids))
+        names = dict(db.execute(f"SELECT id, text FROM name WHERE id IN ({marks})"))  # noqa: S608 - integers
+    calls, bases = _inside(symbols, counts, *_places(row[3]))
+    return Facts(symbols, tuple(map(names.__getitem__, ids)), counts, calls, bases, modules)
 
 
-def _places(packed: Sequence[str]) -> Ints:
-    """JSON lists of ``[kind, line, column]`` as rows of numbers, ten times faster than by the JSON reader."""
-    text = ",".join(packed)
-    for kind, number in KIND_NUMBERS:
-        text = text.replace(kind, number)
-    if '"' in text:  # a kind of reference that nothing here asks for
-        text = re.sub('"[a-z_.]*"', "3", text)
-    numbers = np.fromstring(text.translate(BRACKETS), np.int32, sep=",")
-    return numbers.reshape(-1, 3)
-
-
-BRACKETS = str.maketrans("", "", "[] ")
+def _places(packed: bytes) -> tuple[npt.NDArray[np.uint8], Ints, Ints]:
+    """Kinds, lines and columns of places as ``extract.pack_places`` wrote them."""
+    every = len(packed) // 9
+    kinds = np.frombuffer(packed, np.uint8, every)
+    numbers = np.frombuffer(packed[every:], np.uint32).astype(np.int32)
+    return kinds, numbers[:every], numbers[every:]
 
 
 def places_of(
-    db: sqlite3.Connection, content: int, name: str, kinds: Sequence[str] = ()
-) -> list[tuple[str, int, int]]:
-    """Where a content uses a name: ``(kind, line, column)``, lines 1-based and columns 0-based UTF-16."""
-    rows = db.execute("SELECT places FROM reference WHERE content = ? AND name = ?", (content, name))
-    every = [tuple(place) for (places,) in rows for place in json.loads(places)]
-    return [(kind, line, column) for kind, line, column in every if not kinds or kind in kinds]
-
-
-def places_by_content(
-    db: sqlite3.Connection, name: str, wanted: Mapping[int, object]
+    db: sqlite3.Connection, contents: Iterable[int], name: str, kinds: Sequence[str] = ()
 ) -> Iterator[tuple[int, list[tuple[str, int, int]]]]:
-    """Where the ``wanted`` contents use a name, as ``places_of`` gives it."""
-    for content, places in db.execute("SELECT content, places FROM reference WHERE name = ?", (name,)):
-        if content in wanted:
-            yield content, [(kind, line, column) for kind, line, column in json.loads(places)]
+    """Where some contents use a name: ``(kind, line, column)``, lines 1-based and columns 0-based UTF-16."""
+    known = db.execute("SELECT id FROM name WHERE text = ?", (name,)).fetchone()
+    for content in contents if known else ():
+        sql = "SELECT names, counts, places FROM use WHERE content = ?"
+        row = db.execute(sql, (content,)).fetchone()
+        at = np.flatnonzero(np.frombuffer(row[0], np.uint32) == known[0]) if row else ()
+        if len(at):
+            counts = np.frombuffer(row[1], np.uint32)
+            every = unpack_places(row[2], int(counts[: at[0]].sum()), int(counts[at[0]]))
+            yield content, [place for place in every if not kinds or place[0] in kinds]
 
 
 def _inside(
-    symbols: Sequence[SymbolRow], counts: Ints, places: Ints
+    symbols: Sequence[SymbolRow], counts: Ints, kind: npt.NDArray[np.uint8], line: Ints, column: Ints
 ) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
     """The innermost callable around each call, and the type whose head names each base."""
-    last = max(int(places[:, 1].max()), max((row[3] for row in symbols), default=0))
+    last = max(int(line.max()), max((row[3] for row in symbols), default=0))
     owner = np.full(last + 2, -1, np.int32)
     head, head_column = np.full(last + 2, -1, np.int32), np.full(last + 2, -1, np.int32)
     for at, row in enumerate(symbols):
@@ -108,10 +102,9 @@ def _inside(
         if row[1] in TYPES:
             _paint_head(head, head_column, at, symbols)
     name = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    kind, line, column = places.T
     called = kind == CALL
     calls = _distinct(owner[line[called]], name[called], len(counts))
-    based = (kind == TYPE) & (head[line] >= 0) & (column > head_column[line])
+    based = ((kind == TYPE) | (kind == INHERIT)) & (head[line] >= 0) & (column > head_column[line])
     return calls, _distinct(head[line[based]], name[based], len(counts))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from codeforge_ls.index import records
 from codeforge_ls.index.calls import Node
 from codeforge_ls.index.graph import CodeGraph
-from codeforge_ls.index.graph_facts import CALLABLE, SymbolRow, places_by_content
+from codeforge_ls.index.graph_facts import CALLABLE, SymbolRow, places_of
 from codeforge_ls.index.name_search import NameSearch
 from codeforge_ls.index.snapshot import Snapshot
 from codeforge_ls.model.base import JsonObject
@@ -85,10 +86,14 @@ def name_at(snapshot: Snapshot, path: str, line: int, column: int) -> str:
     raise NotFound(f"There is no name at {path}:{line}:{column}.")
 
 
-def references(snapshot: Snapshot, name: str, limit: int, kinds: Sequence[str] = ()) -> list[JsonObject]:
+def references(
+    snapshot: Snapshot, graph: CodeGraph, name: str, limit: int, kinds: Sequence[str] = ()
+) -> list[JsonObject]:
     """Uses of a name in all files, by path and line. Names are compared, not bindings."""
     found: list[JsonObject] = []
-    for content, places in places_by_content(snapshot.db, name, snapshot.paths):
+    users = {graph.contents[file] for file in graph.users(graph.name_id(name))}
+    every = records.places(snapshot.db, name) if graph.unread else places_of(snapshot.db, users, name)
+    for content, places in every:
         for path in snapshot.paths.get(content, ()):
             found.extend(
                 {"name": name, "path": path, "line": line, "column": column, "kind": kind}

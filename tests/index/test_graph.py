@@ -13,7 +13,7 @@ import networkx
 import numpy as np
 import pytest
 
-from codeforge_ls.index import Index
+from codeforge_ls.index import Index, records
 from codeforge_ls.index.arrays_file import BadArrays
 from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, GraphBase, name_factor, with_ranks
@@ -41,14 +41,14 @@ def oracle_graph(db: sqlite3.Connection, present: dict[str, int]) -> networkx.Di
                 user, target, weight=graph.get_edge_data(user, target, {"weight": 0})["weight"] + weight
             )
 
-    for content, name, count in db.execute("SELECT content, name, count FROM reference"):
+    for content, name, count in records.uses(db):
         targets = definers[name]
         for user in paths.get(content, ()) if 0 < len(targets) <= MANY_DEFINERS else ():
             for target in targets:
                 add(user, target, math.sqrt(count) * name_factor(name) / len(targets))
     ordered = sorted(present)
     resolver = ImportResolver(enumerate(ordered))
-    for content, module in db.execute("SELECT DISTINCT content, module FROM import").fetchall():
+    for content, module in {(content, module) for content, module, _ in records.imports(db)}:
         for user in paths.get(content, ()):
             found = [ordered[at] for at in resolver.resolve(user, module) if ordered[at] != user]
             for target in found:
