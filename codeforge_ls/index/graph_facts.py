@@ -82,7 +82,7 @@ def places_of(
     for content in contents if known else ():
         sql = "SELECT names, counts, places FROM use WHERE content = ?"
         row = db.execute(sql, (content,)).fetchone()
-        at = np.flatnonzero(np.frombuffer(row[0], np.uint32) == known[0]) if row else ()
+        at = np.flatnonzero(np.frombuffer(row[0], np.uint32) == known[0]) if row else NONE
         if len(at):
             counts = np.frombuffer(row[1], np.uint32)
             every = unpack_places(row[2], int(counts[: at[0]].sum()), int(counts[at[0]]))

@@ -27,6 +27,7 @@ from codeforge_ls.model.index import (
     IndexStatus,
     MapEntry,
     Reference,
+    Relation,
     RepoMap,
     SearchAnswer,
     SkippedFile,
@@ -36,8 +37,6 @@ from codeforge_ls.model.index import (
 from codeforge_ls.workers import Worker, WorkerDied, WorkerState
 
 log = logging.getLogger(__name__)
-
-Relation = Literal["definition", "references", "callers", "callees", "implementations", "neighbours"]
 
 # A question waits this long for changes on their way, if they are few: it should know the last key stroke.
 SETTLE_SECONDS, SETTLE_CHANGES = 0.25, 20

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from codeforge_ls.index.database import IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
@@ -215,6 +216,11 @@ class IndexWorker:
         self._spawn(self._refresh_segment())
         return None
 
+    async def explain(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """Why a file is, or is not, in the index."""
+        database = self._state / "index.db"
+        return await asyncio.to_thread(explain, self._root, self._limits, database, str(params["path"]))
+
     async def write_graph(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """A reader finds the code graph damaged or too old: have it written again."""
         await self._graph.write(damaged=bool(params.get("damaged")))
@@ -340,6 +346,7 @@ async def main() -> None:
         "status": worker.status,
         "drop_segment": worker.drop_segment,
         "write_graph": worker.write_graph,
+        "explain": worker.explain,
     }
     try:
         await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -151,6 +152,9 @@ class GraphPicture(Frozen):
     edges: tuple[PictureEdge, ...]
     cut_files: int = 0
     index: IndexStatus
+
+
+Relation = Literal["definition", "references", "callers", "callees", "implementations", "neighbours"]
 
 
 class SymbolAnswer(Frozen):
