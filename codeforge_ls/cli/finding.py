@@ -181,16 +181,11 @@ def graph(context: Context) -> int:
             ", ".join(map(safe, answer["authors"])) or "none in the latest commits",
         )
         return 0
-    wanted = {
-        "query": given.query,
-        "symbol": given.symbol,
-        "path": given.path,
-        "hops": given.hops,
-        "limit": given.limit,
-    }
+    names = ("query", "symbol", "path", "hops", "limit")
+    wanted = {name: value for name in names if (value := getattr(given, name)) is not None}
     if given.edges:
         wanted["edges"] = given.edges.split(",")
-    answer = context.daemon().call("graph.search", {name: value for name, value in wanted.items() if value})
+    answer = context.daemon().call("graph.search", wanted)
     out.json(answer)
     for start in answer["start"]:
         out.line(out.paint("from", DIM), safe(start))

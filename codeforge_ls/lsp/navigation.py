@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MANY = 100  # definitions of a name that could not be told apart
 
+At = types.DefinitionParams | types.ReferenceParams | types.CallHierarchyPrepareParams
 Ask = Callable[[str, JsonObject], Awaitable[JsonObject]]
 
 
@@ -62,7 +63,7 @@ class Navigation:
 
     # -- questions to the index
 
-    async def _position(self, params: types.TextDocumentPositionParams) -> JsonObject | None:
+    async def _position(self, params: At) -> JsonObject | None:
         return await self._at(params.text_document.uri, params.position)
 
     async def _item_position(self, item: types.CallHierarchyItem) -> JsonObject | None:
