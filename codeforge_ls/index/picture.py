@@ -27,7 +27,7 @@ HUES = (
     48,
     300,
     12,
-)  # one for each top folder, in the order of their files' ranks
+)  # one for each folder, in the order of their files' ranks
 
 
 def svg(picture: GraphPicture) -> str:
@@ -49,7 +49,7 @@ def svg(picture: GraphPicture) -> str:
     title = f"{len(nodes)} files, {len(edges)} of {len(picture.edges)} edges{left_out}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        ' font-family="system-ui, Segoe UI, Helvetica, Arial, sans-serif" role="img">',
+        ' font-family="system-ui, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif" role="img">',
         f"<title>Repository map: {_text(title)}</title>",
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
         ' markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.8 L7.4 4 L0 7.2 z" fill="#64748b"/></marker></defs>',
@@ -166,7 +166,7 @@ def _hues(nodes: Sequence[PictureNode]) -> dict[str, int]:
 
 
 def _folder(path: str) -> str:
-    return path.partition("/")[0] if "/" in path else ""
+    return path.rpartition("/")[0]
 
 
 def _box(node: PictureNode, place: tuple[float, float], hue: int, share: float) -> str:
