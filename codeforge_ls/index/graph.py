@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_CHANGED = 400  # files held over the base; more than these wait for the next one
 RANKED_KINDS = frozenset(KINDS[:RANKED])
-WARM = 1e-8  # how far the kept ranks of all files together may be from their limit
+WARM = 1e-7  # by how much the kept ranks of all files together may still change: then none is off by 1e-6
 
 
 @dataclass(slots=True)

@@ -262,7 +262,8 @@ class GraphAnswers:
         query = str(params.get("query") or "")
         if not query:
             raise InvalidInput("A query, a symbol or a path is needed.", data={"field": "query"})
-        named = [node for one in named_symbols(query) for node in symbols.nodes_named(graph, one)]
+        names = named_symbols(query) or ([query] if len(query.split()) == 1 else [])
+        named = [node for one in names for node in symbols.nodes_named(graph, one)]
         starts: dict[Node, float] = dict.fromkeys(named[:5], 1.0)
         words = query_tokens(query, keep_stop_words=False)
         for at, found in enumerate(self._lexical(words, 5)):

@@ -23,7 +23,7 @@ AROUND = 3  # characters of a line beside its text: the least indentation and th
 DEEPEST = 3  # definitions inside so many others are details
 MISSES = 40  # so many definitions in a row that do not fit end the packing
 FIRST = 2_000  # definitions put in order at first; the rest only if these do not fill the budget
-NEAR = 1e-3  # how far personalised ranks of all files together may be from their limit: networkx allows more
+NEAR = 5e-3  # the same of personalised ranks; networkx stops at one millionth a file
 
 
 @dataclass(frozen=True, slots=True)
