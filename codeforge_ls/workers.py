@@ -15,12 +15,12 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 
+from codeforge_ls.child import die_with_parent, take_stdio
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, Unavailable, error_from_json
 
@@ -241,24 +241,6 @@ class Worker:
 
 Emit = Callable[[JsonObject], None]
 Handler = Callable[[JsonObject, Emit], Awaitable[JsonValue]]
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it is gone; elsewhere end of input must do."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def take_stdio() -> tuple[int, int]:
-    """Take the wire away from ``print`` and from children: returns descriptors of the real stdin and stdout."""
-    wire_in, wire_out = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    os.close(null)
-    return wire_in, wire_out
 
 
 async def serve(

@@ -49,10 +49,11 @@ def language_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A loaded grammar with its compiled tag query."""
+    """A loaded grammar with its compiled tag queries: what is defined, and what is used and imported."""
 
     language: Language
-    query: Query
+    definitions: Query
+    uses: Query
 
 
 class NoGrammar(Exception):
@@ -61,7 +62,7 @@ class NoGrammar(Exception):
 
 @cache
 def query_text(language: str) -> str:
-    """The tag query of a language as written in ``queries/``; empty when it has none."""
+    """The tag queries of a language as written in ``queries/``, a pattern a line; empty when it has none."""
     names = QUERY_FILES.get(language, (language,))
     files = [QUERIES / f"{name}.scm" for name in names]
     return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
@@ -81,6 +82,10 @@ def grammar(language: str) -> Grammar:
 
     try:
         loaded = get_language(language)  # type: ignore[arg-type]  # the names come from our own table
-        return Grammar(loaded, Query(loaded, query_text(language)))
+        # Two walks are cheaper than one: matches are needed for definitions only, and each costs a dictionary.
+        patterns = query_text(language).splitlines()
+        definitions = "\n".join(one for one in patterns if "@definition" in one)
+        uses = "\n".join(one for one in patterns if "@definition" not in one)
+        return Grammar(loaded, Query(loaded, definitions), Query(loaded, uses))
     except Exception as reason:  # any failure of foreign code means the same: no grammar
         raise NoGrammar(f"no grammar for {language}: {reason}") from reason

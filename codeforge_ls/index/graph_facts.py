@@ -96,16 +96,20 @@ def _inside(
     last = max(int(line.max()), max((row[3] for row in symbols), default=0))
     owner = np.full(last + 2, -1, np.int32)
     head, head_column = np.full(last + 2, -1, np.int32), np.full(last + 2, -1, np.int32)
+    around = np.full(last + 2, -1, np.int32)
     for at, row in enumerate(symbols):
         if row[1] in CALLABLE:
             owner[row[2] : row[3] + 1] = at
         if row[1] in TYPES:
+            around[row[2] : row[3] + 1] = at
             _paint_head(head, head_column, at, symbols)
     name = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     called = kind == CALL
     calls = _distinct(owner[line[called]], name[called], len(counts))
-    based = ((kind == TYPE) | (kind == INHERIT)) & (head[line] >= 0) & (column > head_column[line])
-    return calls, _distinct(head[line[based]], name[based], len(counts))
+    inherits = (kind == INHERIT) & (around[line] >= 0)
+    if not inherits.any():  # a language whose queries do not tell inheritance from other uses of types
+        inherits, around = (kind == TYPE) & (head[line] >= 0) & (column > head_column[line]), head
+    return calls, _distinct(around[line[inherits]], name[inherits], len(counts))
 
 
 def _distinct(sources: Ints, names: Ints, count: int) -> tuple[Ints, Ints]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from codeforge_ls.index.database import IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.database import Counts, IndexDatabase, SegmentRow, put_aside
 from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.graph_keeper import GraphKeeper
@@ -26,6 +26,7 @@ from codeforge_ls.workers import Emit, Handler, serve
 
 log = logging.getLogger(__name__)
 
+COUNT_SECONDS = 2.0  # while building, files and symbols are counted so often
 STATUS_SECONDS = 0.2  # status notices come no closer together than this
 SIDE_BY_SIDE = 32  # files on their way at once while building
 MANY_CHANGES = 2_000  # from here on listing the workspace again is cheaper than looking at each path
@@ -50,6 +51,8 @@ class IndexWorker:
         self._state_now = IndexState.READY if self._db.segments() else IndexState.EMPTY
         self._found, self._left, self._not_listed = len(self._intake.files), 0, 0
         self._rate = 0.0
+        self._counted: tuple[int, float, Counts] = (-1, 0.0, (0, 0, 0, {}, 0))
+        self._segment_seconds = 0.0  # CPU of the segment writers
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild_waiting = False
@@ -122,6 +125,7 @@ class IndexWorker:
             "killed": self._pool.killed,
             "tag_seconds": round(self._pool.tag_seconds, 3),
             "word_seconds": round(self._pool.word_seconds, 3),
+            "segment_seconds": round(self._segment_seconds, 3),
         }
 
     # -- building
@@ -243,6 +247,7 @@ class IndexWorker:
             return  # the scan and the files in memory still answer; the next change or build tries again
         answer = json.loads(printed)
         new = [SegmentRow(one["name"], one["chunks"]) for one in answer["segments"]]
+        self._segment_seconds += float(answer["seconds"])
         self._db.switch_segments([*new, *stay], int(answer["generation"]))
         await asyncio.to_thread(_remove_others, folder, {one.name for one in (*new, *stay)})
 
@@ -266,7 +271,7 @@ class IndexWorker:
         return self._state_now, self._left, self._found, self._db.generation
 
     def _status_json(self) -> JsonObject:
-        files, symbols, chunks, languages, skipped = self._db.counts()
+        files, symbols, chunks, languages, skipped = self._counts()
         percent = 100.0 if not self._found else 100.0 * (self._found - self._left) / self._found
         notes = [*sorted(self._intake.missing), *self._intake.quarantine_note()]
         status = IndexStatus(
@@ -283,6 +288,14 @@ class IndexWorker:
             message="; ".join(notes),
         )
         return status.model_dump(mode="json")
+
+    def _counts(self) -> Counts:
+        """The counts of the present generation; a little behind while building, for counting takes time too."""
+        now = time.monotonic()
+        building = self._state_now is IndexState.BUILDING
+        if self._counted[0] != self._db.generation and not (building and now < self._counted[1]):
+            self._counted = self._db.generation, now + COUNT_SECONDS, self._db.counts()
+        return self._counted[2]
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -42,13 +42,13 @@ class Symbol(Frozen):
 
 
 class Reference(Frozen):
-    """A use of a name: call, type or import."""
+    """A use of a name: call, type, inheritance or import."""
 
     name: str
     path: str
     line: int
     column: int
-    kind: str = Field(description="call, type, import or other")
+    kind: str = Field(description="call, type, inherit, import or other")
 
 
 class IndexState(StrEnum):
