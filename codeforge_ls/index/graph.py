@@ -312,6 +312,21 @@ class CodeGraph:
             return self.changed[file].facts.symbols[ordinal][1]
         return KINDS[self.base["symbol_kind"][self.base["symbol_start"][file] + ordinal]]
 
+    def innermost(self, file: int, line: int, kinds: Sequence[str]) -> int:
+        """The place of the innermost definition of these kinds around a line of a file, -1 for none."""
+        if file in self.changed:
+            rows = self.changed[file].facts.symbols
+            around = [at for at, row in enumerate(rows) if row[1] in kinds and row[2] <= line <= row[3]]
+            return max(around, key=lambda at: (rows[at][2], -rows[at][3]), default=-1)
+        if not self._holds(file):
+            return -1
+        start, end = self.base["symbol_start"][file : file + 2]
+        first, last = self.base["symbol_line"][start:end], self.base["symbol_end"][start:end]
+        wanted = [KINDS.index(kind) for kind in kinds]
+        held = (first <= line) & (line <= last) & np.isin(self.base["symbol_kind"][start:end], wanted)
+        found = np.flatnonzero(held)
+        return int(found[np.lexsort((last[found], -first[found]))[0]]) if len(found) else -1
+
     def definitions(self, name: int) -> list[tuple[int, int]]:
         """Where a name is defined, by file number and place in it."""
         found: list[tuple[int, int]] = []

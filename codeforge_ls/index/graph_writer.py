@@ -10,9 +10,9 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from codeforge_ls.child import die_with_parent
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_base import GraphBase, with_ranks
-from codeforge_ls.child import die_with_parent
 
 
 def main() -> None:

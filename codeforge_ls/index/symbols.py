@@ -107,18 +107,13 @@ def references(
 def enclosing(graph: CodeGraph, uses: Iterable[JsonObject], limit: int) -> list[JsonObject]:
     """The innermost function, method or class around each use, each once."""
     found: dict[Node, None] = {}
-    rows: dict[int, list[tuple[int, SymbolRow]]] = {}
     for use in uses:
         file = graph.ids.get(str(use["path"]), -1)
         if file < 0 or len(found) >= limit:
             continue
-        if file not in rows:
-            every = ((at, graph.symbol(file, at)) for at in range(graph.symbol_count(file)))
-            rows[file] = [(at, row) for at, row in every if row[1] in CALLABLE]
-        line = int(str(use["line"]))
-        around = [(at, row) for at, row in rows[file] if row[2] <= line <= row[3]]
-        if around:
-            found.setdefault((file, max(around, key=lambda one: (one[1][2], -one[1][3]))[0]))
+        at = graph.innermost(file, int(str(use["line"])), CALLABLE)
+        if at >= 0:
+            found.setdefault((file, at))
     return [node_json(graph, node) for node in found]
 
 
