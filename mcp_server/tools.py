@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
+from codeforge_ls.model.index import Relation
 from mcp_server import changing, looking
 from mcp_server.calls import (
     MAX_TEXT,
@@ -74,9 +75,7 @@ class SymbolInfo(Arguments):
 
     name: Annotated[str | None, _about("Symbol name; or give position")] = None
     position: Annotated[Place | None, LooseJson, _about("1-based place of a use or definition")] = None
-    relation: Annotated[Literal["definition", "references", "callers"], _about("What to know of it")] = (
-        "definition"
-    )
+    relation: Annotated[Relation, _about("What to know of it")] = "definition"
 
 
 class ApplyEdits(Arguments):
@@ -184,7 +183,7 @@ OFFERS = (
     Offer(
         "symbol_info",
         "Symbol",
-        "Definition, references or callers of a symbol, by name or by position.",
+        "Definition, references, callers or graph neighbours of a symbol, by name or by position.",
         "symbol.info",
         SymbolInfo,
         looking.show_symbol,

@@ -14,7 +14,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from codeforge_ls.index.database import Counts, IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
+from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
@@ -44,6 +46,7 @@ class IndexWorker:
         self._db = _open(state / "index.db")
         self._pool = ParserPool(root, limits)
         self._intake = Intake(root, limits, self._db, self._pool)
+        self._graph = GraphKeeper(self._db, state)
         self._building = asyncio.Lock()
         self._segmenting = asyncio.Lock()
         self._state_now = IndexState.READY if self._db.segments() else IndexState.EMPTY
@@ -148,7 +151,7 @@ class IndexWorker:
         self._db.commit()
         self._db.forget_names()
         self._db.write_back()
-        await self._refresh_segment()
+        await asyncio.gather(self._refresh_segment(), self._graph.write_if_missing())
 
     async def _take_all(self, todo: list[str]) -> None:
         started, total, queue = time.monotonic(), len(todo), iter(todo)
@@ -216,6 +219,16 @@ class IndexWorker:
         """A reader found a segment unusable: forget them all and write others."""
         self._db.switch_segments([], 0)
         self._spawn(self._refresh_segment())
+        return None
+
+    async def explain(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """Why a file is, or is not, in the index."""
+        database = self._state / "index.db"
+        return await asyncio.to_thread(explain, self._root, self._limits, database, str(params["path"]))
+
+    async def write_graph(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """A reader finds the code graph damaged or too old: have it written again."""
+        await self._graph.write(damaged=bool(params.get("damaged")))
         return None
 
     async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
@@ -347,6 +360,8 @@ async def main() -> None:
         "skipped": worker.skipped,
         "status": worker.status,
         "drop_segment": worker.drop_segment,
+        "write_graph": worker.write_graph,
+        "explain": worker.explain,
     }
     try:
         await serve(

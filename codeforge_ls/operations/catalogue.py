@@ -8,7 +8,7 @@ from typing import Any
 from codeforge_ls.model.actions import Actor
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.operations import changing, governing, running, searching, tending
+from codeforge_ls.operations import changing, governing, graphing, running, searching, tending
 from codeforge_ls.operations.once import KEY, Once, checked_key, fingerprint
 from codeforge_ls.operations.operation import Call, Operation, Progress
 from codeforge_ls.operations.rate import CHANGE, LOOK, RateLimit
@@ -20,6 +20,7 @@ ALL: dict[str, Operation[Any]] = {
     operation.name: operation
     for operation in (
         *searching.OPERATIONS,
+        *graphing.OPERATIONS,
         *running.OPERATIONS,
         *changing.OPERATIONS,
         *governing.OPERATIONS,
