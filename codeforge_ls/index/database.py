@@ -6,24 +6,25 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-SCHEMA_VERSION = "1"
+from codeforge_ls.index.extract import Extract
+
+SCHEMA_VERSION = "2"
 SCHEMA = Path(__file__).with_name("schema.sql")
 # Contents that no file has any more are kept for the way back to another branch, up to so many.
 KEPT_CONTENTS = 5_000
+CONTENT_TABLES = ("symbol", "use", "bag", "source", "content")
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """One answer of a parser process, blobs included, as it is written into the tables."""
+class SegmentRow(NamedTuple):
+    """A saved segment and its size in chunks."""
 
-    header: dict[str, Any]
-    text: bytes
-    tokens: bytes
+    name: str
+    chunks: int
 
 
 def put_aside(path: Path) -> Path:
@@ -44,6 +45,7 @@ class IndexDatabase:
         """Open or make it. Raises ``sqlite3.DatabaseError`` when the file is damaged or of another version."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+        self._names: dict[str, int] = {}
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -94,6 +96,7 @@ class IndexDatabase:
 
     def rollback(self) -> None:
         """Take back what was not committed."""
+        self._names.clear()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -120,34 +123,52 @@ class IndexDatabase:
         """Whether anything was ever parsed into this database."""
         return self._db.execute("SELECT 1 FROM content LIMIT 1").fetchone() is not None
 
-    def add_content(self, parsed: Parsed) -> int:
+    def add_content(self, found: Extract) -> int:
         """Store what a parser found, unless it is there already; returns the content's id."""
-        head = parsed.header
-        known = self.content(head["digest"], head["language"], head["version"])
+        known = self.content(found.digest, found.language, found.version)
         if known is not None:
             return known
+        execute = self._db.execute
         row = (
-            head["digest"], head["language"], head["version"], head["lines"], len(head["symbols"]),
-            len(head["chunks"]), parsed.text, parsed.tokens,
+            found.digest, found.language, found.version, found.lines, len(found.symbols), found.chunk_count,
         )  # fmt: skip
-        cursor = self._db.execute("INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        key = cursor.lastrowid
+        key = execute("INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?, ?)", row).lastrowid
         assert key is not None  # noqa: S101 - an INSERT has just succeeded
-        many = self._db.executemany
-        many(f"INSERT INTO symbol VALUES ({key}, ?, ?, ?, ?, ?, ?, ?, ?)", head["symbols"])  # noqa: S608 - an integer of ours
-        rows = ((key, name, len(places), json.dumps(places)) for name, places in head["references"])
-        many("INSERT INTO reference VALUES (?, ?, ?, ?)", rows)
-        many("INSERT INTO import VALUES (?, ?, ?)", ((key, *one) for one in head["imports"]))
-        many(
-            "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)",
-            ((key, at, *one) for at, one in enumerate(head["chunks"])),
+        self._db.executemany(
+            f"INSERT INTO symbol VALUES ({key}, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - an integer of ours
+            found.symbols,
         )
+        names = self._name_ids(found.names.decode().split("\n")) if found.names else b""
+        uses = (key, names, found.use_counts, found.imports, found.places)
+        execute("INSERT INTO use VALUES (?, ?, ?, ?, ?)", uses)
+        execute("INSERT INTO bag VALUES (?, ?, ?)", (key, found.chunks, found.bags))
+        execute("INSERT INTO source VALUES (?, ?)", (key, found.text))
         return key
+
+    def _name_ids(self, names: Iterable[str]) -> bytes:
+        known, ids = self._names, array("I")
+        for name in names:
+            number = known.get(name)
+            if number is None:
+                row = self._db.execute("SELECT id FROM name WHERE text = ?", (name,)).fetchone()
+                number = (
+                    row[0]
+                    if row
+                    else self._db.execute("INSERT INTO name VALUES (NULL, ?)", (name,)).lastrowid
+                )
+                assert number is not None  # noqa: S101 - found or just inserted
+                known[name] = number
+            ids.append(number)
+        return ids.tobytes()
+
+    def forget_names(self) -> None:
+        """Let go of the names remembered for speed; they are looked up again when needed."""
+        self._names.clear()
 
     def drop_content(self, keys: Iterable[int]) -> None:
         """Delete contents that nothing uses; the ones in use are left alone."""
         unused = [key for key in keys if not self._used(key)]
-        for table in ("symbol", "reference", "import", "chunk", "content"):
+        for table in CONTENT_TABLES:
             column = "id" if table == "content" else "content"
             self._db.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((key,) for key in unused))  # noqa: S608 - fixed names
 
@@ -168,17 +189,8 @@ class IndexDatabase:
 
     def forget_contents(self) -> None:
         """Drop everything that was parsed: the next build parses all files again."""
-        for table in (
-            "symbol",
-            "reference",
-            "import",
-            "chunk",
-            "content",
-            "file",
-            "overlay",
-            "skipped",
-            "quarantine",
-        ):
+        self._names.clear()
+        for table in (*CONTENT_TABLES, "name", "file", "overlay", "skipped", "quarantine"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     # -- files and overlays
@@ -265,21 +277,15 @@ class IndexDatabase:
         sql = "SELECT count(DISTINCT path) FROM change WHERE generation > ?"
         return int(self._db.execute(sql, (generation,)).fetchone()[0])
 
-    def switch_segment(self, name: str, generation: int) -> None:
-        """Make a base segment the current one and forget the changes it contains."""
+    def segments(self) -> list[SegmentRow]:
+        """The segments that readers use, newest first."""
+        return [SegmentRow(*row) for row in json.loads(self.meta("segment_sizes") or "[]")]
+
+    def switch_segments(self, segments: Sequence[SegmentRow], generation: int) -> None:
+        """Make these segments, newest first, the current ones and forget the changes they contain."""
         self.begin()
-        self.set_meta("segment", name)
+        self.set_meta("segments", json.dumps([one.name for one in segments]))
+        self.set_meta("segment_sizes", json.dumps(segments))
         self.set_meta("segment_generation", str(generation))
         self._db.execute("DELETE FROM change WHERE generation <= ?", (generation,))
         self.commit()
-
-
-def chunk_rows(
-    db: sqlite3.Connection, present: Iterable[tuple[str, int]]
-) -> Iterator[tuple[str, int, list[Any], bytes]]:
-    """For each ``(path, content)``: its chunks ``(start_line, end_line, symbol, kind)`` and their packed tokens."""
-    for path, content in present:
-        row = db.execute("SELECT tokens FROM content WHERE id = ?", (content,)).fetchone()
-        sql = "SELECT start_line, end_line, symbol, kind FROM chunk WHERE content = ? ORDER BY ordinal"
-        if row:
-            yield path, content, db.execute(sql, (content,)).fetchall(), row[0]

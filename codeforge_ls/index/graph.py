@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from codeforge_ls.index import records
 from codeforge_ls.index.imports import ImportResolver
 from codeforge_ls.index.tokens import split_word
 
@@ -99,7 +100,7 @@ class FileGraph:
         names: dict[str, int] = {"": 0}
         definers = _definers(db, nodes)
         edges: list[tuple[int, int, int, float]] = []
-        for content, name, uses in db.execute("SELECT content, name, count FROM reference"):
+        for content, name, uses in records.uses(db):
             targets = definers.get(name)
             users = nodes.get(content)
             if not targets or not users or len(targets) > MANY_DEFINERS:
@@ -110,7 +111,7 @@ class FileGraph:
                 (user, target, key, weight) for user in users for target in targets if user != target
             )
         resolver = ImportResolver(paths)
-        for content, module in db.execute("SELECT DISTINCT content, module FROM import"):
+        for content, module in {(content, module) for content, module, _ in records.imports(db)}:
             for user in nodes.get(content, ()):
                 found = [target for target in resolver.resolve(paths[user], module) if target != user]
                 edges.extend((user, target, 0, IMPORT_WEIGHT / len(found)) for target in found)

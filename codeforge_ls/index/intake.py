@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
-from codeforge_ls.index.database import IndexDatabase, Parsed
+from codeforge_ls.index.database import IndexDatabase
+from codeforge_ls.index.extract import Extract
 from codeforge_ls.index.files import Listing
 from codeforge_ls.index.grammars import PLAIN, content_version, language_of
 from codeforge_ls.index.limits import Limits
@@ -86,9 +87,8 @@ class Intake:
             answer = await self._parse(path, None, urgent=urgent)
             if self._latest.get(path) != number:
                 return  # a later look at the same path has overtaken this one
-            if isinstance(answer, Parsed):
-                head = answer.header
-                self._store(path, self._db_add(answer), head["mtime_ns"], head["size"])
+            if isinstance(answer, Extract):
+                self._store(path, self._db_add(answer), answer.mtime_ns, answer.size)
                 return
             source = answer
         if self._latest.get(path) == number:
@@ -101,7 +101,7 @@ class Intake:
         answer = await self._parse(path, text, urgent=True)
         if self._latest.get(key) != number:
             return
-        content = self._db_add(answer) if isinstance(answer, Parsed) else None
+        content = self._db_add(answer) if isinstance(answer, Extract) else None
         if isinstance(answer, Refusal):
             self._db.begin()
             self._db.set_skip(path, f"unsaved text: {answer.reason}", answer.size)
@@ -141,7 +141,7 @@ class Intake:
             self._store(path, content, source.mtime_ns, source.size)
         return True
 
-    async def _parse(self, path: str, text: str | None, *, urgent: bool) -> Parsed | Refusal:
+    async def _parse(self, path: str, text: str | None, *, urgent: bool) -> Extract | Refusal:
         """Parse; what hangs is quarantined by its hash and then only cut and tokenised."""
         digest = await asyncio.to_thread(self._digest, path, text) if self._bad else ""
         if digest not in self._bad:
@@ -150,8 +150,8 @@ class Intake:
             except ParseHung as why:
                 await self._quarantine(path, text, str(why))
             else:
-                if isinstance(answer, Parsed) and answer.header["missing"]:
-                    self.missing.add(answer.header["missing"])
+                if isinstance(answer, Extract) and answer.missing:
+                    self.missing.add(answer.missing)
                 return answer
         try:
             answer = await self._pool.parse(path, text=text, parse=False, urgent=urgent)
@@ -174,7 +174,7 @@ class Intake:
         source = read_source(self._root, path, self._limits)
         return source.digest if isinstance(source, Source) else ""
 
-    def _db_add(self, parsed: Parsed) -> int:
+    def _db_add(self, parsed: Extract) -> int:
         self._db.begin()
         return self._db.add_content(parsed)
 

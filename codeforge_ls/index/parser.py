@@ -1,84 +1,104 @@
-"""A parser process: reads files, parses them, cuts and tokenises them. It may hang or die; its owner expects that.
+"""A parser process: reads files, parses them, cuts them and counts words. It may hang or die; its owner expects that.
 
-One JSON line a task on standard input, in order: ``{"id", "path", "text"?, "parse"}``. For each, one JSON line on
-standard output, followed by as many raw bytes as its ``text_bytes`` and ``token_bytes`` say.
+Both ways, a message is four bytes with its length and then that many bytes. A task is JSON:
+``{"id", "path", "text"?, "parse"}``. Its answer is the id (eight bytes), then ``E`` and an ``Extract``, or ``R`` and
+JSON of a ``Refusal``. The first message says that the process is ready. Answers come in the order of the tasks.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 from codeforge_ls.index.chunks import cut_chunks
+from codeforge_ls.index.extract import Extract, pack_bags, pack_chunks, pack_imports, pack_places
 from codeforge_ls.index.grammars import PLAIN, NoGrammar, content_version, grammar, language_of
 from codeforge_ls.index.limits import Limits
-from codeforge_ls.index.reading import Refusal, Source, check_text, content_digest, read_source
+from codeforge_ls.index.lines import Lines
+from codeforge_ls.index.reading import LinkCheck, Refusal, Source, check_text, content_digest, read_source
 from codeforge_ls.index.tags import Tags, read_tags
-from codeforge_ls.index.tokens import tokens
 from codeforge_ls.workers import die_with_parent, take_stdio
 
 COMPRESSION = 1  # the fastest: texts are read far less often than written while a repository is indexed
+COLLECT_AFTER = (
+    500  # tasks between two collections: nothing here makes cycles, and the collector costs a tenth
+)
 
 
 def main() -> None:
     """Serve tasks until end of input. Arguments: the workspace root and the limits as JSON."""
     die_with_parent()
     root, limits = Path(sys.argv[1]), Limits.from_json(sys.argv[2])
+    links = LinkCheck(root)
     wire_in, wire_out = take_stdio()
+    gc.disable()
     with os.fdopen(wire_in, "rb") as tasks, os.fdopen(wire_out, "wb") as results:
-        _send(results, {"ready": True})
-        for line in tasks:
-            task = json.loads(line)
-            answer, blobs = _work(root, limits, task)
-            _send(results, {"id": task["id"], **answer}, *blobs)
+        _send(results, b"ready")
+        served = 0
+        while length := tasks.read(4):
+            task = json.loads(tasks.read(int.from_bytes(length, "little")))
+            answer = _work(root, limits, links, task)
+            kind, body = (
+                (b"R", json.dumps(asdict(answer)).encode())
+                if isinstance(answer, Refusal)
+                else (b"E", answer.to_bytes())
+            )
+            _send(results, int(task["id"]).to_bytes(8, "little"), kind, body)
+            served += 1
+            if served % COLLECT_AFTER == 0:
+                gc.collect()
 
 
-def _send(results: BinaryIO, answer: dict[str, object], *blobs: bytes) -> None:
-    results.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
-    results.writelines(blobs)
+def _send(results: BinaryIO, *parts: bytes) -> None:
+    results.write(sum(map(len, parts)).to_bytes(4, "little"))
+    results.writelines(parts)
     results.flush()
 
 
-def _work(root: Path, limits: Limits, task: dict[str, object]) -> tuple[dict[str, object], tuple[bytes, ...]]:
+def _work(root: Path, limits: Limits, links: LinkCheck, task: dict[str, object]) -> Extract | Refusal:
+    started = time.process_time()
     path, text = str(task["path"]), task.get("text")
-    source = _given(text, limits) if isinstance(text, str) else read_source(root, path, limits)
+    source = _given(text, limits) if isinstance(text, str) else read_source(root, path, limits, links)
     if isinstance(source, Refusal):
-        return {
-            "refused": source.reason,
-            "size": source.size,
-            "mtime_ns": source.mtime_ns,
-            "gone": source.gone,
-        }, ()
+        return source
     language = language_of(path)
-    missing, tags = "", Tags()
+    missing, tags, lines = "", Tags(), Lines(source.data)
     if task["parse"] and language not in PLAIN:
         try:
-            tags = read_tags(source.data, language, grammar(language))
+            tags = read_tags(lines, language, grammar(language))
         except NoGrammar as reason:
             missing = str(reason)
-    lines = source.data.decode().split("\n")
+    names, counts, places = pack_places(tags.uses)
+    symbols = [one.row() for one in tags.definitions]
+    tagged = time.process_time()
     chunks = cut_chunks(lines, tags.definitions)
-    words = "\n".join(" ".join(tokens("\n".join(lines[one.start_line - 1 : one.end_line]))) for one in chunks)
-    blobs = zlib.compress(source.data, COMPRESSION), zlib.compress(words.encode(), COMPRESSION)
-    return {
-        "digest": source.digest,
-        "mtime_ns": source.mtime_ns,
-        "size": source.size,
-        "language": language,
-        "version": content_version(language),
-        "lines": len(lines),
-        "missing": missing,
-        "symbols": [one.row() for one in tags.definitions],
-        "references": [[name, places] for name, places in tags.references.items()],
-        "imports": tags.imports,
-        "chunks": [[one.start_line, one.end_line, one.symbol, one.kind] for one in chunks],
-        "text_bytes": len(blobs[0]),
-        "token_bytes": len(blobs[1]),
-    }, blobs
+    return Extract(
+        digest=source.digest,
+        language=language,
+        version=content_version(language),
+        mtime_ns=source.mtime_ns,
+        size=source.size,
+        lines=len(lines),
+        missing=missing,
+        symbols=symbols,
+        names=names,
+        use_counts=counts,
+        places=places,
+        imports=pack_imports(tags.imports),
+        chunk_count=len(chunks),
+        chunks=pack_chunks(chunks),
+        bags=pack_bags(chunks),
+        text=zlib.compress(source.data, COMPRESSION),
+        tag_seconds=tagged - started,
+        word_seconds=time.process_time() - tagged,
+    )
 
 
 def _given(text: str, limits: Limits) -> Source | Refusal:

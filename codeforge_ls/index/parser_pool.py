@@ -15,17 +15,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from codeforge_ls.index.database import Parsed
+from codeforge_ls.index.extract import Extract
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.reading import Refusal
 
 log = logging.getLogger(__name__)
 
-AHEAD = 3  # tasks a parser holds at once: enough to keep it busy, few enough that an urgent one is soon on
+AHEAD = 12  # tasks a parser holds at once: enough to keep it busy, few enough that an urgent one is soon on
 START_SECONDS = 60.0
 # The deadline is CPU time of the parser. One that neither ends nor burns CPU gets so many times the deadline.
 WALL_FACTOR = 5.0
-MAX_ANSWER = 256 << 20
+BUFFER = 4 << 20  # bytes of answers that may lie in the pipe's reader
+IDLE_SECONDS = 10.0  # all parsers but the first end after so long without work: each holds some 60 MB
+WATCH_SHARE = 0.25  # of the deadline: how often a parser at work is looked at
 URGENT, NORMAL = 0, 1
 
 
@@ -38,7 +40,7 @@ class _Job:
     priority: int
     number: int
     task: dict[str, Any] = field(compare=False)
-    done: asyncio.Future[Parsed | Refusal] = field(compare=False)
+    done: asyncio.Future[Extract | Refusal] = field(compare=False)
     deaths: int = field(default=0, compare=False)
 
 
@@ -50,13 +52,17 @@ class ParserPool:
         self._deadline = limits.parse_timeout_seconds
         self._queue: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
         self._numbers = count()
-        self._lanes = [asyncio.create_task(self._lane(), name=f"parser-{at}") for at in range(limits.parsers)]
+        self._lanes = [
+            asyncio.create_task(self._lane(at), name=f"parser-{at}") for at in range(limits.parsers)
+        ]
+        self._late: set[int] = set()
         self.parses = 0
         self.killed = 0
+        self.tag_seconds = self.word_seconds = 0.0  # CPU of the parsers
 
     async def parse(
         self, path: str, *, text: str | None = None, parse: bool = True, urgent: bool = False
-    ) -> Parsed | Refusal:
+    ) -> Extract | Refusal:
         """Read and parse one file, or the given text in its place.
 
         ``parse=False`` only cuts and tokenises. Raises ``ParseHung`` when the deadline passed or the parser died.
@@ -65,7 +71,7 @@ class ParserPool:
         task: dict[str, Any] = {"id": number, "path": path, "parse": parse}
         if text is not None:
             task["text"] = text
-        done: asyncio.Future[Parsed | Refusal] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Extract | Refusal] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Job(URGENT if urgent else NORMAL, number, task, done))
         return await done
 
@@ -75,7 +81,7 @@ class ParserPool:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
 
-    async def _lane(self) -> None:
+    async def _lane(self, number: int) -> None:
         """One parser after the other, for ever."""
         held: deque[_Job] = deque()
         while True:
@@ -84,13 +90,16 @@ class ParserPool:
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                limit=MAX_ANSWER,
+                limit=BUFFER,
             )
+            watch = asyncio.create_task(self._watch(process, held))
             try:
-                await self._feed(process, held)
-            except (EOFError, OSError, ValueError, TimeoutError) as end:
-                self._blame(held, end)
+                await self._feed(process, held, None if number == 0 else IDLE_SECONDS)
+            except (EOFError, OSError, ValueError, TypeError, TimeoutError) as end:
+                self._blame(held, TimeoutError() if process.pid in self._late else end)
             finally:
+                watch.cancel()
+                self._late.discard(process.pid)
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
@@ -112,55 +121,68 @@ class ParserPool:
         while held:
             self._queue.put_nowait(held.popleft())
 
-    async def _feed(self, process: asyncio.subprocess.Process, held: deque[_Job]) -> None:
+    async def _feed(
+        self, process: asyncio.subprocess.Process, held: deque[_Job], patience: float | None
+    ) -> None:
+        """Hand out jobs and settle them; returns after ``patience`` seconds without any."""
         assert process.stdin is not None  # noqa: S101 - opened as pipes by the caller
         assert process.stdout is not None  # noqa: S101
-        await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
+        await asyncio.wait_for(_message(process.stdout), START_SECONDS)
         sent = 0
         while True:
             if not held:
-                held.append(await self._queue.get())
+                try:
+                    held.append(await asyncio.wait_for(self._queue.get(), patience))
+                except TimeoutError:
+                    return
                 sent = 0
             while len(held) < AHEAD and not self._queue.empty():
                 held.append(self._queue.get_nowait())
             for job in list(held)[sent:]:
-                process.stdin.write(json.dumps(job.task).encode() + b"\n")
+                task = json.dumps(job.task).encode()
+                process.stdin.write(len(task).to_bytes(4, "little") + task)
             sent = len(held)
-            result = await self._answer(process, process.stdout, int(held[0].task["id"]))
+            result = _answer(await _message(process.stdout), int(held[0].task["id"]))
             job = held.popleft()
             sent -= 1
-            self.parses += isinstance(result, Parsed)
+            if isinstance(result, Extract):
+                self.parses += 1
+                self.tag_seconds += result.tag_seconds
+                self.word_seconds += result.word_seconds
             if not job.done.done():
                 job.done.set_result(result)
 
-    async def _answer(
-        self, process: asyncio.subprocess.Process, stream: asyncio.StreamReader, number: int
-    ) -> Parsed | Refusal:
-        """The next answer; raises ``TimeoutError`` once the parser has used up its deadline on it."""
-        reading = asyncio.ensure_future(_read_answer(stream, number))
-        start, spent = time.monotonic(), cpu_seconds(process.pid)
-        try:
-            while not (await asyncio.wait({reading}, timeout=self._deadline))[0]:
-                used = cpu_seconds(process.pid) - spent
-                if used >= self._deadline or time.monotonic() - start >= WALL_FACTOR * self._deadline:
-                    raise TimeoutError
-        finally:
-            if not reading.done():
-                reading.cancel()
-        return reading.result()
+    async def _watch(self, process: asyncio.subprocess.Process, held: deque[_Job]) -> None:
+        """Kill the parser once one job has used up its deadline."""
+        job: _Job | None = None
+        start = spent = 0.0
+        while True:
+            await asyncio.sleep(self._deadline * WATCH_SHARE)
+            if not held:
+                job = None
+                continue
+            now, used = time.monotonic(), cpu_seconds(process.pid)
+            if held[0] is not job:
+                job, start, spent = held[0], now, used
+            elif used - spent >= self._deadline or now - start >= WALL_FACTOR * self._deadline:
+                self._late.add(process.pid)
+                process.kill()
+                return
 
 
-async def _read_answer(stream: asyncio.StreamReader, number: int) -> Parsed | Refusal:
-    line = await stream.readline()
-    if not line:
-        raise EOFError("no answer")
-    header = json.loads(line)
-    if header.get("id") != number:
-        raise ValueError(f"answer to {header.get('id')}, not {number}")
-    if "refused" in header:
-        return Refusal(header["refused"], header["size"], header["mtime_ns"], header["gone"])
-    text = await stream.readexactly(header["text_bytes"])
-    return Parsed(header, text, await stream.readexactly(header["token_bytes"]))
+async def _message(stream: asyncio.StreamReader) -> bytes:
+    """The next message; raises ``EOFError`` when the parser has ended."""
+    length = int.from_bytes(await stream.readexactly(4), "little")
+    return await stream.readexactly(length)
+
+
+def _answer(message: bytes, number: int) -> Extract | Refusal:
+    """What a parser says about task ``number``; raises ``ValueError``, ``TypeError`` or ``EOFError`` on nonsense."""
+    if int.from_bytes(message[:8], "little") != number:
+        raise ValueError(f"not the answer to task {number}")
+    if message[8:9] == b"R":
+        return Refusal(**json.loads(message[9:]))
+    return Extract.from_bytes(message[9:])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from pathspec import PathSpec
 
 from codeforge_ls.index import symbols
@@ -52,7 +50,7 @@ class QueryWorker:
         ready = self._refresh()
         if not words:
             return {"hits": [], "legs": [], "unread": 0}
-        if not ready or self._snapshot.segment is None:
+        if not ready or not self._snapshot.searchable:
             return await self._scan(words, wanted, limit)
         named: dict[ChunkPlace, JsonObject] = {}
         ranked = self._ranked(query, words, wanted, limit, named)
@@ -93,20 +91,7 @@ class QueryWorker:
         self, words: Sequence[str], wanted: Callable[[str], bool], count: int
     ) -> list[tuple[float, ChunkPlace]]:
         """The best chunks by BM25, best first; never one with score zero."""
-        snapshot, segment = self._snapshot, self._snapshot.segment
-        assert segment is not None  # noqa: S101 - looked at by the callers
-        scores = segment.scores(words)
-        allowed = np.array(snapshot.alive, dtype=bool)
-        if wanted is not _every_path:
-            allowed &= np.fromiter((wanted(path) for path, _ in segment.files), bool, len(segment.files))
-        if len(scores):
-            scores = np.where(allowed[segment.places[:, 0]], scores, 0)
-        best: npt.NDArray[np.int64] | list[int] = []
-        best = np.argpartition(-scores, min(count, len(scores)) - 1)[:count] if len(scores) else []
-        found = [(float(scores[at]), segment.place(int(at))) for at in best if scores[at] > 0]
-        found += [one for one in snapshot.delta.scores(words, segment) if wanted(one[1].path)]
-        found.sort(key=lambda one: (-one[0], one[1].path, one[1].start_line))
-        return found[:count]
+        return self._snapshot.lexical.search(words, count, None if wanted is _every_path else wanted)
 
     def _defining(self, name: str) -> list[tuple[ChunkPlace, str]]:
         """The chunks in which a name is defined, with the kinds of the definitions."""
@@ -198,7 +183,7 @@ class QueryWorker:
         if isinstance(focus, list):
             for path in focus:
                 weights[str(path)] = FOCUS_WEIGHT
-        if words and self._snapshot.segment is not None:
+        if words and self._snapshot.searchable:
             for at, (_, place) in enumerate(self._lexical(words, _every_path, MIN_POOL)):
                 weight = LEXICAL_WEIGHT * path_weight(place.path) / (at + 1)
                 weights[place.path] = weights.get(place.path, 0.0) + weight

@@ -20,6 +20,7 @@ GENERATED_NAMES = {
 }  # fmt: skip
 # A file written this shortly before it was read may change again within one tick of its time stamp.
 RACY_NS = 20_000_000
+LINK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class Refusal:
     gone: bool = False
 
 
-def read_source(root: Path, path: str, limits: Limits) -> Source | Refusal:
+def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None = None) -> Source | Refusal:
     """Read ``path`` below ``root``. Links, devices, pipes, binary, huge and generated files are refused."""
     name = PurePosixPath(path)
     if name.name in GENERATED_NAMES or name.name.endswith(GENERATED_SUFFIXES):
         return _stat_refusal(root / path, "generated")
-    if beyond_link(root, path):
+    if links.beyond(path) if links else beyond_link(root, path):
         return Refusal("symlink")
     try:
         # O_NONBLOCK: opening a pipe must not wait for a writer; O_NOFOLLOW: links are not read.
-        descriptor = os.open(root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return Refusal("gone", gone=True)
     except (OSError, ValueError) as error:
@@ -86,20 +87,52 @@ def beyond_link(root: Path, path: str) -> bool:
     return os.path.realpath(f"{real_root}/{folder}") != os.path.normpath(f"{real_root}/{folder}")
 
 
+class LinkCheck:
+    """``beyond_link`` for many files: what was found out about a folder holds for ``LINK_SECONDS``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, bool] = {}
+        self._until = 0.0
+
+    def beyond(self, path: str) -> bool:
+        """Whether a folder above ``path`` is a symbolic link (or leads out of the root)."""
+        if time.monotonic() > self._until:
+            self._known.clear()
+            self._until = time.monotonic() + LINK_SECONDS
+        folder = path.rpartition("/")[0]
+        if folder not in self._known:
+            self._known[folder] = beyond_link(self._root, path)
+        return self._known[folder]
+
+
 def check_text(raw: bytes, limits: Limits, cap: int | None = None) -> bytes | Refusal:
     """The bytes as valid UTF-8 without a byte order mark, or why they are refused."""
     if len(raw) > (cap or limits.max_file_bytes):
         return Refusal("size", len(raw))
     if b"\0" in raw[:BINARY_PROBE]:
         return Refusal("binary", len(raw))
-    raw = raw.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b" ")
-    if len(raw) > limits.max_line and max(map(len, raw.split(b"\n"))) > limits.max_line:
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in raw:
+        raw = raw.replace(b"\0", b" ")
+    if _has_long_line(raw, limits.max_line):
         return Refusal("line", len(raw))
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("utf-8", "replace").encode()
     return raw
+
+
+def _has_long_line(raw: bytes, most: int) -> bool:
+    """Whether some line is longer than ``most`` bytes; looks at one place in each ``most`` bytes."""
+    at = 0
+    while len(raw) - at > most:
+        end = raw.rfind(b"\n", at, at + most + 1)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
 
 
 def content_digest(data: bytes) -> str:

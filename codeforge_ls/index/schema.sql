@@ -10,10 +10,11 @@ CREATE TABLE content (
     lines INTEGER NOT NULL,
     symbols INTEGER NOT NULL,
     chunks INTEGER NOT NULL,
-    text BLOB NOT NULL,    -- zlib of the UTF-8 text
-    tokens BLOB NOT NULL,  -- zlib; a line for each chunk, its tokens with repeats between blanks
     UNIQUE (digest, language, version)
 );
+CREATE TABLE source (content INTEGER PRIMARY KEY, text BLOB NOT NULL);  -- zlib of the UTF-8 text
+-- The chunks of a content and the words in each: extract.py says how they are packed.
+CREATE TABLE bag (content INTEGER PRIMARY KEY, chunks BLOB NOT NULL, words BLOB NOT NULL);
 CREATE TABLE symbol (
     content INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, start_line INTEGER NOT NULL,
     end_line INTEGER NOT NULL, name_line INTEGER NOT NULL, name_column INTEGER NOT NULL,
@@ -21,16 +22,13 @@ CREATE TABLE symbol (
 );
 CREATE INDEX symbol_name ON symbol (name COLLATE NOCASE);
 CREATE INDEX symbol_content ON symbol (content);
--- One row for each name a content uses; places is a JSON list of [kind, line, column].
-CREATE TABLE reference (content INTEGER NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, places TEXT NOT NULL);
-CREATE INDEX reference_name ON reference (name);
-CREATE INDEX reference_content ON reference (content);
-CREATE TABLE import (content INTEGER NOT NULL, module TEXT NOT NULL, line INTEGER NOT NULL);
-CREATE INDEX import_content ON import (content);
-CREATE TABLE chunk (
-    content INTEGER NOT NULL, ordinal INTEGER NOT NULL, start_line INTEGER NOT NULL, end_line INTEGER NOT NULL,
-    symbol TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (content, ordinal)
-) WITHOUT ROWID;
+-- The names a content uses (ids, 32 bits each), how many places each has, the places, and imports: see extract.py.
+-- Read it through records.py.
+CREATE TABLE use (
+    content INTEGER PRIMARY KEY, names BLOB NOT NULL, counts BLOB NOT NULL, imports BLOB NOT NULL,
+    places BLOB NOT NULL
+);
+CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 
 -- Files on disk; content is NULL for one that was looked at and refused.
 CREATE TABLE file (

@@ -1,22 +1,38 @@
-"""What the query worker sees: index.db read only, the mapped base segment, and the delta since."""
+"""What the query worker sees: index.db read only, the mapped segments, and the files that are newer, in memory."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from codeforge_ls.index.lexical import BadSegment, Delta, Segment
+import numpy as np
+import numpy.typing as npt
+
+from codeforge_ls.index import records
+from codeforge_ls.index.bm25 import Collection
+from codeforge_ls.index.lexical import BadSegment, Postings, invert, open_segment
 
 log = logging.getLogger(__name__)
 
-MAX_DELTA = 400  # files read into the delta; more than these wait for the next base segment
+MAX_DELTA = 400  # files read into memory; more than these wait for the next segment
+MAX_PARTS = 32  # parts in memory before they are made one
 TEXTS = 64  # unpacked texts kept
+
+
+@dataclass
+class Part:
+    """Postings of a segment on disk (``name``), or of newer files in memory (no name), and which files count."""
+
+    name: str
+    postings: Postings
+    alive: npt.NDArray[np.bool_]
 
 
 class Snapshot:
@@ -32,16 +48,21 @@ class Snapshot:
 
     def _reset(self) -> None:
         self.generation = -1
-        self.segment: Segment | None = None
+        self.parts: list[Part] = []
+        self.lexical = Collection()
         self.segment_problem = ""
-        self._segment_name = ""
-        self.delta = Delta()
+        self._segment_names: list[str] = []
+        self._where: dict[str, list[tuple[Part, int]]] = defaultdict(list)
+        self._newer: dict[str, int] = {}
         self.present: dict[str, int] = {}
         self.paths: dict[int, list[str]] = defaultdict(list)
-        self.alive: list[bool] = []
-        self._base_index: dict[str, int] = {}
         self.unread = 0
         self._texts.clear()
+
+    @property
+    def searchable(self) -> bool:
+        """Whether there are segments to search, if only empty ones."""
+        return any(part.name for part in self.parts)
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -84,73 +105,106 @@ class Snapshot:
     def _catch_up(self) -> None:
         meta = dict(self.db.execute("SELECT key, value FROM meta").fetchall())
         generation = int(meta.get("generation", 0))
-        name = meta.get("segment", "")
-        if name != self._segment_name or self.generation < 0 or generation < self.generation:
-            self._load(name)
+        names = json.loads(meta.get("segments") or "[]")
+        if names != self._segment_names or self.generation < 0 or generation < self.generation:
+            self._load(names)
         elif generation != self.generation:
             sql = "SELECT DISTINCT path FROM change WHERE generation > ?"
             self._follow([row[0] for row in self.db.execute(sql, (self.generation,))])
         self.generation = generation
 
-    def _load(self, name: str) -> None:
+    def _load(self, names: list[str]) -> None:
+        """Map the segments, newest first; what they do not have as it is now is read into memory."""
         self._reset()
-        self._segment_name = name
-        if name:
-            try:
-                self.segment = Segment(self._state / "segments" / name)
-            except BadSegment as problem:
-                self.segment_problem = str(problem)
-                log.warning("base segment: %s", problem)
+        self._segment_names = names
         rows = self.db.execute("SELECT path, content FROM present ORDER BY path").fetchall()
         self.present = dict(rows)
         for path, content in rows:
             self.paths[content].append(path)
-        if self.segment is not None:
-            self._base_index = {path: at for at, (path, _) in enumerate(self.segment.files)}
-            self.alive = [self.present.get(path) == content for path, content in self.segment.files]
-            based = {path for at, (path, _) in enumerate(self.segment.files) if self.alive[at]}
-            self._fill([(path, content) for path, content in rows if path not in based])
+        claimed: set[str] = set()
+        for name in names:
+            try:
+                postings = open_segment(self._state / "segments" / name)
+            except BadSegment as problem:
+                self.segment_problem = str(problem)
+                log.warning("segment: %s", problem)
+                self.parts.clear()
+                return
+            part = Part(name, postings, np.zeros(len(postings.contents), bool))
+            self.parts.append(part)
+            for at, (path, content) in enumerate(
+                zip(postings.paths, postings.contents.tolist(), strict=True)
+            ):
+                self._where[path].append((part, at))
+                if path not in claimed and self.present.get(path) == content:
+                    part.alive[at] = True
+                    claimed.add(path)
+        if self.parts:
+            self._newer = {path: content for path, content in rows if path not in claimed}
+            self._read_newer(list(self._newer))
 
     def _follow(self, changed: Sequence[str]) -> None:
-        newer: list[tuple[str, int]] = []
         for path in changed:
             row = self.db.execute("SELECT content FROM present WHERE path = ?", (path,)).fetchone()
             before, now = self.present.pop(path, None), row[0] if row else None
             if before is not None and path in self.paths[before]:
                 self.paths[before].remove(path)
-            self.delta.drop(path)
-            at = self._base_index.get(path)
-            based = at is not None and self.segment is not None and self.segment.files[at][1] == now
-            if at is not None:
-                self.alive[at] = based
             if now is not None:
                 self.present[path] = now
                 self.paths[now].append(path)
-                if not based:
-                    newer.append((path, now))
-        if self.segment is not None:
-            self._fill(newer)
+            self._newer.pop(path, None)
+            known = self._where[path]
+            for part, at in known:
+                part.alive[at] = False
+            same = [(part, at) for part, at in known if int(part.postings.contents[at]) == now]
+            if same:
+                part, at = same[0]
+                part.alive[at] = True
+            if now is not None and not (same and part.name):
+                self._newer[path] = now
+        if self.parts:
+            self._read_newer([path for path in changed if path in self._newer])
 
-    def _fill(self, newer: Sequence[tuple[str, int]]) -> None:
-        room = max(0, MAX_DELTA - len(self.delta))
-        self.unread = max(0, len(newer) - room)
-        for path, content in newer[:room]:
-            row = self.db.execute("SELECT tokens, chunks FROM content WHERE id = ?", (content,)).fetchone()
-            if row and row[1]:
-                self.delta.put(path, content, self.chunks(content), row[0])
+    def _read_newer(self, paths: Sequence[str]) -> None:
+        """Put newer files into memory, and many small parts of them together."""
+        in_memory = [part for part in self.parts if not part.name]
+        if len(in_memory) >= MAX_PARTS:
+            self._forget(in_memory)
+            paths = list(self._newer)
+        room = max(0, MAX_DELTA - (len(self._newer) - len(paths)))
+        self.unread = max(0, len(paths) - room)
+        wanted = [(path, self._newer[path]) for path in paths[:room]]
+        absent = [(path, content) for path, content in wanted if not self._is_alive(path, content)]
+        if absent:
+            postings = invert(records.bags(self.db, absent))
+            part = Part("", postings, np.ones(len(postings.contents), bool))
+            self.parts.append(part)
+            for at, path in enumerate(postings.paths):
+                self._where[path].insert(0, (part, at))
+        self.lexical.set([part.postings for part in self.parts], [part.alive for part in self.parts])
+
+    def _is_alive(self, path: str, content: int) -> bool:
+        return any(
+            part.alive[at] and int(part.postings.contents[at]) == content for part, at in self._where[path]
+        )
+
+    def _forget(self, parts: Sequence[Part]) -> None:
+        gone = {id(part) for part in parts}
+        self.parts = [part for part in self.parts if id(part) not in gone]
+        for path in {path for part in parts for path in part.postings.paths}:
+            self._where[path] = [(part, at) for part, at in self._where[path] if id(part) not in gone]
 
     # -- reading
 
-    def chunks(self, content: int) -> list[Any]:
+    def chunks(self, content: int) -> list[tuple[int, int, str, str]]:
         """The chunks of a content: ``(start_line, end_line, symbol, kind)``."""
-        sql = "SELECT start_line, end_line, symbol, kind FROM chunk WHERE content = ? ORDER BY ordinal"
-        return self.db.execute(sql, (content,)).fetchall()
+        return [row[:4] for row in records.chunks(self.db, content)]
 
     def lines(self, content: int) -> list[str]:
         """The text of a content, as lines without their ends."""
         lines = self._texts.get(content)
         if lines is None:
-            row = self.db.execute("SELECT text FROM content WHERE id = ?", (content,)).fetchone()
+            row = self.db.execute("SELECT text FROM source WHERE content = ?", (content,)).fetchone()
             lines = zlib.decompress(row[0]).decode().split("\n") if row else []
             self._texts[content] = lines
             if len(self._texts) > TEXTS:

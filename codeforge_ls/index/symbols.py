@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 
+from codeforge_ls.index import records
 from codeforge_ls.index.snapshot import Snapshot
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import NotFound
@@ -68,13 +68,11 @@ def name_at(snapshot: Snapshot, path: str, line: int, column: int) -> str:
 def references(snapshot: Snapshot, name: str, limit: int, kinds: Sequence[str] = ()) -> list[JsonObject]:
     """Uses of a name in all files, by path and line. Names are compared, not bindings."""
     found: list[JsonObject] = []
-    for content, places in snapshot.db.execute(
-        "SELECT content, places FROM reference WHERE name = ?", (name,)
-    ):
+    for content, places in records.places(snapshot.db, name):
         for path in snapshot.paths.get(content, ()):
             found.extend(
                 {"name": name, "path": path, "line": line, "column": column, "kind": kind}
-                for kind, line, column in json.loads(places)
+                for kind, line, column in places
                 if not kinds or kind in kinds
             )
     found.sort(key=lambda one: (str(one["path"]), int(str(one["line"])), int(str(one["column"]))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from codeforge_ls.index.grammars import Grammar
+from codeforge_ls.index.lines import Lines
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -32,20 +33,28 @@ class Definition:
     scope: str = ""
     signature: str = ""
 
-    def row(self) -> list[str | int]:
+    def row(self) -> tuple[str, str, int, int, int, int, str, str]:
         """The fields in order, for the wire and the database."""
-        return [
+        return (
             self.name, self.kind, self.start_line, self.end_line,
             self.name_line, self.name_column, self.scope, self.signature,
-        ]  # fmt: skip
+        )  # fmt: skip
+
+
+# How a use is stored: its place in this list. Only ever append.
+USE_KINDS = ("call", "type", "import", "inherit", "other")
+_USE_CODES = {f"reference.{kind}": code for code, kind in enumerate(USE_KINDS)}
 
 
 @dataclass(slots=True)
 class Tags:
-    """What one source defines and uses. ``references`` maps a name to its places ``(kind, line, column)``."""
+    """What one source defines and uses. ``uses`` maps a name to its places ``(code, line, column)`` in order.
+
+    A code is a position in ``USE_KINDS``; lines are 1-based, columns 0-based UTF-16 units.
+    """
 
     definitions: list[Definition] = field(default_factory=list)
-    references: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)
+    uses: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
     imports: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -53,56 +62,72 @@ class Tags:
 class _Found:
     pattern: int
     kind: str
-    name: Node
-    whole: Node
+    name: str
+    name_start: int
+    start: int
+    end: int
     receiver: str
 
 
-def read_tags(source: bytes, language: str, known: Grammar) -> Tags:
-    """Parse ``source`` (UTF-8) and collect its tags. May never return: the caller holds the deadline."""
+def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
+    """Parse a source (UTF-8) and collect its tags. May never return: the caller holds the deadline."""
     from tree_sitter import Parser, QueryCursor
 
-    tree = Parser(known.language).parse(source)
-    found: dict[int, _Found] = {}
-    uses: dict[tuple[int, int], tuple[str, Node]] = {}
+    tree = Parser(known.language).parse(text.source)
     tags = Tags()
+    found: dict[int, _Found] = {}
+    uses: dict[int, tuple[int, int]] = {}
     for pattern, captures in QueryCursor(known.query).matches(tree.root_node):
-        whole = kind = None
-        for capture, nodes in captures.items():
-            group, _, detail = capture.partition(".")
-            if group == "definition":
-                whole, kind = nodes[0], detail
-            elif group == "reference" and len(uses) < MAX_REFERENCES:
-                for node in nodes:
-                    uses.setdefault((node.start_byte, node.end_byte), (detail, node))
-            elif group == "import":
-                tags.imports.extend((_module(node), node.start_point.row + 1) for node in nodes)
-        if whole is None or kind is None or "name" not in captures:
+        if "name" in captures:
+            _note_definition(pattern, captures, found, text)
             continue
-        name = captures["name"][0]
-        earlier = found.get(name.start_byte)
-        if (earlier is None and len(found) < MAX_SYMBOLS) or (earlier and pattern < earlier.pattern):
-            receiver = captures.get("receiver")
-            found[name.start_byte] = _Found(
-                pattern, kind, name, whole, _text(receiver[0]) if receiver else ""
-            )
-    tags.definitions = _nest(found.values(), source, language)
-    for start, (kind, node) in sorted(uses.items()):
-        if start[0] not in found:
-            places = tags.references.setdefault(_text(node), [])
-            places.append((kind, node.start_point.row + 1, _column(node, source)))
+        for capture, nodes in captures.items():
+            code = _USE_CODES.get(capture)
+            if code is not None:
+                for node in nodes:
+                    start = node.start_byte
+                    if start not in uses and len(uses) < MAX_REFERENCES:
+                        uses[start] = code, node.end_byte
+            elif capture == "import":
+                tags.imports.extend(
+                    (_module(_text(text, node)), text.row(node.start_byte) + 1) for node in nodes
+                )
+    tags.definitions = _nest(found.values(), text, language)
+    for start in sorted(uses):
+        if start not in found:
+            code, end = uses[start]
+            places = tags.uses.setdefault(_cut(text, start, end), [])
+            places.append((code, *text.place(start)))
     return tags
 
 
-def _nest(found: Iterable[_Found], source: bytes, language: str) -> list[Definition]:
+def _note_definition(
+    pattern: int, captures: Mapping[str, Sequence[Node]], found: dict[int, _Found], text: Lines
+) -> None:
+    name = captures["name"][0]
+    start = name.start_byte
+    earlier = found.get(start)
+    if earlier.pattern <= pattern if earlier else len(found) >= MAX_SYMBOLS:
+        return
+    for capture, nodes in captures.items():
+        if capture.startswith("definition."):
+            receiver = captures.get("receiver")
+            outer = _text(text, receiver[0]) if receiver else ""
+            kind, whole = capture[11:], nodes[0]
+            found[start] = _Found(
+                pattern, kind, _text(text, name), start, whole.start_byte, whole.end_byte, outer
+            )
+
+
+def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definition]:
     """Order the definitions, give each its scope, and turn functions inside types into methods."""
-    ordered = sorted(found, key=lambda one: (one.whole.start_byte, -one.whole.end_byte, one.name.start_byte))
+    ordered = sorted(found, key=lambda one: (one.start, -one.end, one.name_start))
     open_scopes: list[tuple[int, str, str]] = []
     result: list[Definition] = []
     for one in ordered:
-        while open_scopes and open_scopes[-1][0] <= one.whole.start_byte:
+        while open_scopes and open_scopes[-1][0] <= one.start:
             open_scopes.pop()
-        name, kind = _text(one.name), one.kind
+        name, kind = one.name, one.kind
         outer = [scope for _, scope, _ in open_scopes]
         if one.receiver:
             outer.append(one.receiver)
@@ -110,11 +135,10 @@ def _nest(found: Iterable[_Found], source: bytes, language: str) -> list[Definit
             kind = "method"
         if kind == "variable" and name.isupper() and len(name) > 1:
             kind = "constant"
-        open_scopes.append((one.whole.end_byte, name, one.kind))
+        open_scopes.append((one.end, name, one.kind))
         if kind == "scope":
             continue
-        definition = _definition(one, name, kind, source)
-        definition.scope = ".".join(outer)
+        definition = _definition(one, kind, ".".join(outer), text)
         if language in CLAUSED and result and _same(result[-1], definition):
             result[-1].end_line = max(result[-1].end_line, definition.end_line)
         else:
@@ -126,36 +150,32 @@ def _same(one: Definition, other: Definition) -> bool:
     return (one.name, one.kind, one.scope) == (other.name, other.kind, other.scope)
 
 
-def _definition(one: _Found, name: str, kind: str, source: bytes) -> Definition:
-    start, end = one.whole.start_point, one.whole.end_point
-    # A node that ends at column 0 ends with the line before.
-    last = end.row if end.column or end.row == start.row else end.row - 1
-    line_start = one.name.start_byte - one.name.start_point.column
-    line_end = source.find(b"\n", line_start)
-    line = source[line_start : line_end if line_end >= 0 else len(source)][: 4 * MAX_SIGNATURE]
+def _definition(one: _Found, kind: str, scope: str, text: Lines) -> Definition:
+    line, column = text.place(one.name_start)
+    signature = text.line(line - 1)[: 4 * MAX_SIGNATURE].decode("utf-8", "replace").strip()
     return Definition(
-        name=name,
+        name=one.name,
         kind=kind,
-        start_line=start.row + 1,
-        end_line=max(last, one.name.start_point.row) + 1,
-        name_line=one.name.start_point.row + 1,
-        name_column=_column(one.name, source),
-        signature=line.decode("utf-8", "replace").strip()[:MAX_SIGNATURE],
+        start_line=text.row(one.start) + 1,
+        # A node that ends at column 0 ends with the line before.
+        end_line=max(text.row(max(one.start, one.end - 1)) + 1, line),
+        name_line=line,
+        name_column=column,
+        scope=scope,
+        signature=signature[:MAX_SIGNATURE],
     )
 
 
-def _column(node: Node, source: bytes) -> int:
-    """The 0-based UTF-16 column of a node: tree-sitter counts bytes, editors UTF-16 code units."""
-    prefix = source[node.start_byte - node.start_point.column : node.start_byte]
-    return (
-        len(prefix) if prefix.isascii() else len(prefix.decode("utf-8", "replace").encode("utf-16-le")) // 2
-    )
+def _text(text: Lines, node: Node) -> str:
+    return _cut(text, node.start_byte, node.end_byte)
 
 
-def _text(node: Node) -> str:
-    return (node.text or b"")[: 4 * MAX_NAME].decode("utf-8", "replace")[:MAX_NAME]
+def _cut(text: Lines, start: int, end: int) -> str:
+    """What stands between two offsets, cut to ``MAX_NAME`` characters."""
+    if end - start <= MAX_NAME:
+        return text.source[start:end].decode("utf-8", "replace")
+    return text.source[start : min(end, start + 4 * MAX_NAME)].decode("utf-8", "replace")[:MAX_NAME]
 
 
-def _module(node: Node) -> str:
-    text = _text(node).removeprefix("import ").strip()
-    return text.strip("\"'<>; \t\n")
+def _module(text: str) -> str:
+    return text.removeprefix("import ").strip().strip("\"'<>; \t\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -12,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from codeforge_ls.index.database import IndexDatabase, put_aside
+from codeforge_ls.index.database import IndexDatabase, SegmentRow, put_aside
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
@@ -24,10 +25,12 @@ from codeforge_ls.workers import Emit, Handler, serve
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 0.2  # status notices come no closer together than this
-SIDE_BY_SIDE = 16  # files on their way at once while building
+SIDE_BY_SIDE = 32  # files on their way at once while building
 MANY_CHANGES = 2_000  # from here on listing the workspace again is cheaper than looking at each path
-# A new base segment is written once this many files, or this share of all, are newer than the present one.
-DELTA_FILES, DELTA_SHARE = 100, 0.02
+# Files newer than all segments before a new segment is written with them.
+DELTA_FILES = 50
+# Small segments before they are merged, and the share of all chunks in them, or lost, at which all is written anew.
+MAX_SMALL, REWRITE_SHARE = 4, 0.3
 
 
 class IndexWorker:
@@ -35,12 +38,13 @@ class IndexWorker:
 
     def __init__(self, root: Path, state: Path, limits: Limits, notify: Emit) -> None:
         self._root, self._state, self._limits, self._notify = root, state, limits, notify
+        self._segments = state / "segments"
         self._db = _open(state / "index.db")
         self._pool = ParserPool(root, limits)
         self._intake = Intake(root, limits, self._db, self._pool)
         self._building = asyncio.Lock()
         self._segmenting = asyncio.Lock()
-        self._state_now = IndexState.READY if self._db.meta("segment") else IndexState.EMPTY
+        self._state_now = IndexState.READY if self._db.segments() else IndexState.EMPTY
         self._found, self._left, self._not_listed = len(self._intake.files), 0, 0
         self._rate = 0.0
         self._status_task: asyncio.Task[None] | None = None
@@ -109,7 +113,13 @@ class IndexWorker:
 
     async def status(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """The present status, and how many files this process has had parsed."""
-        return {"status": self._status_json(), "parses": self._pool.parses, "killed": self._pool.killed}
+        return {
+            "status": self._status_json(),
+            "parses": self._pool.parses,
+            "killed": self._pool.killed,
+            "tag_seconds": round(self._pool.tag_seconds, 3),
+            "word_seconds": round(self._pool.word_seconds, 3),
+        }
 
     # -- building
 
@@ -117,7 +127,8 @@ class IndexWorker:
         if force:
             self._db.begin()
             self._db.forget_contents()
-            self._db.set_meta("segment", "")
+            self._db.set_meta("segments", "[]")
+            self._db.set_meta("segment_sizes", "[]")
             self._db.commit(self._intake.files)
             self._intake.reload()
         listing = await asyncio.to_thread(list_files, self._root, self._limits)
@@ -130,6 +141,7 @@ class IndexWorker:
         self._db.begin()
         self._db.drop_old_contents()
         self._db.commit()
+        self._db.forget_names()
         self._db.write_back()
         await self._refresh_segment()
 
@@ -166,40 +178,60 @@ class IndexWorker:
                 return True
         return False
 
-    # -- base segments
+    # -- segments
 
     async def _refresh_segment(self) -> None:
-        """Write a new base segment when the present one is missing, unusable or too old."""
+        """Write a segment when there is none, when one is gone, or when enough files are newer."""
         async with self._segmenting:
-            name = self._db.meta("segment")
-            there = bool(name) and (self._state / "segments" / str(name) / "segment.json").is_file()
-            changed = self._db.changes_since(int(self._db.meta("segment_generation") or 0))
-            if there and changed <= max(DELTA_FILES, DELTA_SHARE * len(self._intake.files)):
-                return
-            await self._write_segment()
+            segments = self._db.segments()
+            there = [one for one in segments if (self._segments / one.name / "segment.json").is_file()]
+            since = int(self._db.meta("segment_generation") or 0)
+            changed = self._db.changes_since(since)
+            if not segments or len(there) < len(segments):
+                await self._write_segments({"all": True}, [])
+            elif changed > DELTA_FILES:
+                await self._write_segments(*self._plan(segments, since))
+
+    def _plan(self, segments: list[SegmentRow], since: int) -> tuple[dict[str, object], list[SegmentRow]]:
+        """What the next writer has to do, and which segments stay: the big ones, unless too much in them is lost."""
+        most = max(one.chunks for one in segments)
+        big = [one for one in segments if one.chunks * 4 >= most]
+        small = [one for one in segments if one not in big]
+        written = sum(one.chunks for one in segments)
+        living = self._db.counts()[2]
+        if written - living > REWRITE_SHARE * max(written, 1):
+            return {"all": True}, []
+        if len(small) < MAX_SMALL:
+            return {"since": since}, segments
+        if sum(one.chunks for one in small) > REWRITE_SHARE * written:
+            return {"all": True}, []
+        return {"since": since, "merge": [one.name for one in small]}, big
 
     async def drop_segment(self, _params: JsonObject, _emit: Emit) -> JsonValue:
-        """A reader found the base segment unusable: forget it and write another."""
-        self._db.switch_segment("", 0)
+        """A reader found a segment unusable: forget them all and write others."""
+        self._db.switch_segments([], 0)
         self._spawn(self._refresh_segment())
         return None
 
-    async def _write_segment(self) -> None:
-        folder, name = self._state / "segments", f"{self._db.generation:08x}-{time.time_ns():x}"
+    async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
+        folder, name = self._segments, f"{self._db.generation:08x}-{time.time_ns():x}"
         command = [sys.executable, "-P", "-m", "codeforge_ls.index.segment_writer"]
         process = await asyncio.create_subprocess_exec(
-            *command, str(self._state / "index.db"), str(folder), name, stdout=asyncio.subprocess.PIPE
-        )
+            *command, str(self._state / "index.db"), str(folder), name, json.dumps(wanted),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
         try:
             printed, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
         if process.returncode != 0:
-            log.error("writing a base segment ended with code %s", process.returncode)
-            return  # the scan and the delta still answer; the next change or build tries again
-        self._db.switch_segment(name, int(printed))
-        await asyncio.to_thread(_remove_others, folder, name)
+            log.error("writing a segment ended with code %s", process.returncode)
+            return  # the scan and the files in memory still answer; the next change or build tries again
+        answer = json.loads(printed)
+        new = [SegmentRow(one["name"], one["chunks"]) for one in answer["segments"]]
+        self._db.switch_segments([*new, *stay], int(answer["generation"]))
+        await asyncio.to_thread(_remove_others, folder, {one.name for one in (*new, *stay)})
 
     # -- status
 
@@ -269,9 +301,9 @@ def _end_if_damaged(error: BaseException) -> None:
         os._exit(3)
 
 
-def _remove_others(folder: Path, name: str) -> None:
+def _remove_others(folder: Path, names: set[str]) -> None:
     for other in folder.iterdir():
-        if other.name != name:
+        if other.name not in names:
             shutil.rmtree(other, ignore_errors=True)
 
 
