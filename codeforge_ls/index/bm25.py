@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index.lexical import ChunkPlace, Postings
+from codeforge_ls.index.tokens import forms
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
 
 K1, B = 1.5, 0.75  # Lucene's variant with the defaults of bm25s
 Scores = npt.NDArray[np.float32]
+FORM = 0.5  # what a grammatical form of a query's word counts beside the word itself
 WIDEN = 8  # with a filter, so many times as many chunks are looked at before all are
 
 
@@ -78,13 +80,10 @@ class Collection:
     def scores(self, words: Sequence[str]) -> Scores:
         """BM25 of every chunk for distinct words; zero where none occurs and for the dead."""
         total = int(self._offsets[-1])
-        lists = [one for one in self._lists(words) if len(one[0])]
-        if not lists or self._norms is None:
+        lists = [one for one in map(self._weighed, words) if len(one[0])]
+        if not lists:
             return np.zeros(total, np.float32)
-        data = [
-            (self._idf(len(chunks)) * often / (often + self._norms[chunks])).astype(np.float32)
-            for chunks, often in lists
-        ]
+        data = [weights for _, weights in lists]
         # The columns of the query's words are all of the matrix that this query needs.
         scorer = bm25s.BM25(k1=K1, b=B, method="lucene")
         scorer.scores = {
@@ -96,6 +95,23 @@ class Collection:
         scorer.nonoccurrence_array = None  # Lucene's variant has none
         result: Scores = scorer.get_scores_from_ids(list(range(len(lists))))
         return result
+
+    def _weighed(self, word: str) -> tuple[npt.NDArray[np.int64], Scores]:
+        """The living chunks that have a word or a form of it, and what it is worth in each; a form counts half."""
+        assert self._norms is not None  # noqa: S101 - there are parts
+        found: list[tuple[npt.NDArray[np.int64], Scores]] = []
+        for form, (chunks, often) in zip(
+            (word, *forms(word)), self._lists((word, *forms(word))), strict=True
+        ):
+            share = 1.0 if form == word else FORM
+            worth = share * self._idf(len(chunks)) * often / (often + self._norms[chunks])
+            found.append((chunks, worth.astype(np.float32)))
+        if sum(len(chunks) > 0 for chunks, _ in found) == 1:
+            return max(found, key=lambda one: len(one[0]))
+        every, at = np.unique(np.concatenate([chunks for chunks, _ in found]), return_inverse=True)
+        best = np.zeros(len(every), np.float32)
+        np.maximum.at(best, at, np.concatenate([worth for _, worth in found]))
+        return every, best
 
     def search(
         self, words: Sequence[str], count: int, wanted: Callable[[str], bool] | None = None

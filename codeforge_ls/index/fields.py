@@ -10,7 +10,7 @@ from codeforge_ls.index.tokens import raw_words
 TEXT = 1.0
 PATH = 1.0  # every folder and the file name
 STEM = 2.0  # on top of PATH, for the file name without its suffix
-DEFINED = 1.0
+DEFINED = 2.0
 
 Weighted = list[tuple[bytes, float]]
 
