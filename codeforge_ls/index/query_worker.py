@@ -13,6 +13,7 @@ from pathspec import PathSpec
 
 from codeforge_ls.index import symbols
 from codeforge_ls.index.dense import DenseLeg
+from codeforge_ls.index.file_ranking import rank_files
 from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.graph import FileGraph
 from codeforge_ls.index.lexical import ChunkPlace
@@ -31,6 +32,7 @@ MIN_POOL, POOL_FACTOR = 50, 5  # chunks that enter the ranking: five for each hi
 MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
 FOCUS_WEIGHT, LEXICAL_WEIGHT = 1.0, 0.3
+VECTORS = "vectors"
 SYMBOL_DENSE, DENSE = 0.3, 0.5  # weight of the vectors: a name is better found as it is written
 
 Wanted = Callable[[str], bool]
@@ -62,7 +64,13 @@ class QueryWorker:
             return await self._scan(words, wanted, limit)
         legs = self._legs(query, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
         named: dict[ChunkPlace, JsonObject] = {}
-        ranked = self._ranked(query, words, wanted, limit, legs, named)
+        if by_file and not is_symbol(query):
+            near = [hit for leg in legs if leg.name == VECTORS for hit in leg.hits]
+            ranked = [
+                one for one in rank_files(query, self._snapshot.lexical, near) if wanted(one.place.path)
+            ]
+        else:
+            ranked = self._ranked(query, words, wanted, limit, legs, named)
         hits: list[JsonValue] = []
         files: set[str] = set()
         for one in ranked:
@@ -86,7 +94,7 @@ class QueryWorker:
             return [Leg("bm25", 1.0, lexical)]
         weight = SYMBOL_DENSE if is_symbol(query) else self._dense_weight
         near = self._dense.search(words, count, None if wanted is _every_path else wanted)
-        return [Leg("bm25", 1.0 - weight, lexical), Leg("vectors", weight, near)]
+        return [Leg("bm25", 1.0 - weight, lexical), Leg(VECTORS, weight, near)]
 
     def _ranked(
         self,
