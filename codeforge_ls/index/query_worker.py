@@ -11,13 +11,17 @@ from pathlib import Path
 
 from pathspec import PathSpec
 
+from codeforge_ls.index.dense import DenseLeg
+from codeforge_ls.index.file_ranking import rank_files
+from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.graph_answers import GraphAnswers
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
-from codeforge_ls.index.ranking import fuse, is_symbol, rank
+from codeforge_ls.index.ranking import Definition, Leg, Ranked, is_symbol, rank
 from codeforge_ls.index.scan import Scanner
 from codeforge_ls.index.snapshot import Snapshot, resident_bytes
 from codeforge_ls.index.tokens import query_tokens
+from codeforge_ls.index.wordvectors import shipped
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import InvalidInput
 from codeforge_ls.workers import Emit, Handler, serve
@@ -25,6 +29,10 @@ from codeforge_ls.workers import Emit, Handler, serve
 MIN_POOL, POOL_FACTOR = 50, 5  # chunks that enter the ranking: five for each hit wanted
 MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
+VECTORS = "vectors"
+SYMBOL_DENSE, DENSE = 0.3, 0.5  # weight of the vectors: a name is better found as it is written
+
+Wanted = Callable[[str], bool]
 
 
 class QueryWorker:
@@ -32,6 +40,8 @@ class QueryWorker:
 
     def __init__(self, root: Path, state: Path, limits: Limits) -> None:
         self._snapshot = Snapshot(state)
+        self._dense = DenseLeg(state / "segments", shipped)
+        self._dense_weight = DENSE
         self._scanner = Scanner(root, limits)
         self.answers = GraphAnswers(state, self._snapshot, self._refresh, self._condition, self._found_paths)
 
@@ -41,51 +51,70 @@ class QueryWorker:
         """Hits for ``query``: by BM25 and ranking rules, or by reading the files while there is no base segment."""
         query, limit = str(params["query"]), int(str(params["limit"]))
         by_file = params.get("group_by") == "file"
-        wanted = _path_filter(params.get("path_glob"))
+        wanted = _path_filter(params.get("path_glob"), params.get("language"))
         words = query_tokens(query, keep_stop_words=is_symbol(query))
         ready = self._refresh()
         if not words:
             return {"hits": [], "legs": [], "unread": 0}
         if not ready or not self._snapshot.searchable:
             return await self._scan(words, wanted, limit)
+        legs = self._legs(query, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
         named: dict[ChunkPlace, JsonObject] = {}
-        ranked = self._ranked(query, words, wanted, limit, named)
+        if by_file and not is_symbol(query):
+            near = [hit for leg in legs if leg.name == VECTORS for hit in leg.hits]
+            ranked = [
+                one for one in rank_files(query, self._snapshot.lexical, near) if wanted(one.place.path)
+            ]
+        else:
+            ranked = self._ranked(query, words, wanted, limit, legs, named)
         hits: list[JsonValue] = []
         files: set[str] = set()
-        for score, place in ranked:
-            if by_file and place.path in files:
+        for one in ranked:
+            if by_file and one.place.path in files:
                 continue
-            files.add(place.path)
-            hits.append(self._hit(score, place) | named.get(place, {}))
+            hit = self._hit(one.score, one.place) | named.get(one.place, {})
+            if params.get("kind") and hit["kind"] != params["kind"]:
+                continue
+            files.add(one.place.path)
+            hits.append(hit | {"explain": one.explanation()} if params.get("explain") else hit)
             if len(hits) == limit:
                 break
-        return {"hits": hits, "legs": ["bm25"], **self._condition()}
+        return {"hits": hits, "legs": [leg.name for leg in legs], **self._condition()}
+
+    def _legs(self, query: str, words: Sequence[str], wanted: Wanted, count: int) -> list[Leg]:
+        """What each leg that is ready finds: by words, and by meaning."""
+        lexical = self._lexical(words, wanted, count)
+        snapshot = self._snapshot
+        self._dense.follow([(part.name, part.postings, part.alive) for part in snapshot.parts])
+        if not self._dense.ready:
+            return [Leg("bm25", 1.0, lexical)]
+        weight = SYMBOL_DENSE if is_symbol(query) else self._dense_weight
+        near = self._dense.search(words, count, None if wanted is _every_path else wanted)
+        return [Leg("bm25", 1.0 - weight, lexical), Leg(VECTORS, weight, near)]
 
     def _ranked(
         self,
         query: str,
         words: Sequence[str],
-        wanted: Callable[[str], bool],
+        wanted: Wanted,
         limit: int,
+        legs: Sequence[Leg],
         named: dict[ChunkPlace, JsonObject],
-    ) -> list[tuple[float, ChunkPlace]]:
+    ) -> list[Ranked]:
         """Chunks in their order; ``named`` gets the definitions of the symbols that the query names."""
-        leg = [place for _, place in self._lexical(words, wanted, max(MIN_POOL, POOL_FACTOR * limit))]
 
-        def definitions(names: Sequence[str]) -> list[tuple[str, ChunkPlace]]:
-            found: list[tuple[str, ChunkPlace]] = []
+        def definitions(names: Sequence[str]) -> list[Definition]:
+            found: list[Definition] = []
             for name in names:
                 for place, kind in self._defining(name):
                     if wanted(place.path):
-                        found.append((name, place))
+                        found.append(Definition(name, kind, place))
                         named.setdefault(place, {"symbol": name, "kind": kind})
             return found
 
-        return rank(query, words, fuse([(leg, 1.0)]), definitions, limit)
+        return rank(query, words, legs, definitions, limit)
 
-    def _lexical(
-        self, words: Sequence[str], wanted: Callable[[str], bool], count: int
-    ) -> list[tuple[float, ChunkPlace]]:
+    def _lexical(self, words: Sequence[str], wanted: Wanted, count: int) -> list[tuple[float, ChunkPlace]]:
         """The best chunks by BM25, best first; never one with score zero."""
         return self._snapshot.lexical.search(words, count, None if wanted is _every_path else wanted)
 
@@ -105,7 +134,7 @@ class QueryWorker:
         text = "\n".join(lines[place.start_line - 1 : place.end_line])
         return _hit(score, place, text)
 
-    async def _scan(self, words: Sequence[str], wanted: Callable[[str], bool], limit: int) -> JsonObject:
+    async def _scan(self, words: Sequence[str], wanted: Wanted, limit: int) -> JsonObject:
         unsaved = self._snapshot.overlay_texts() if self._snapshot.generation >= 0 else {}
         found, complete = await self._scanner.search(words, unsaved, wanted, limit)
         hits: list[JsonValue] = [_hit(score, place, text) for score, place, text in found]
@@ -134,7 +163,11 @@ class QueryWorker:
             return False
 
     def _condition(self) -> JsonObject:
-        return {"unread": self._snapshot.unread, "bad_segment": self._snapshot.segment_problem}
+        return {
+            "unread": self._snapshot.unread,
+            "bad_segment": self._snapshot.segment_problem,
+            "bad_vectors": [*self._dense.bad],
+        }
 
 
 def _hit(score: float, place: ChunkPlace, text: str) -> JsonObject:
@@ -153,19 +186,23 @@ def _every_path(_path: str) -> bool:
     return True
 
 
-def _path_filter(glob: JsonValue) -> Callable[[str], bool]:
-    """Paths that match a glob as in .gitignore: ``*.py`` anywhere, ``src/**`` below the root."""
-    if not isinstance(glob, str) or not glob.strip():
+def _path_filter(glob: JsonValue, language: JsonValue) -> Wanted:
+    """Paths of a language that match a glob as in .gitignore: ``*.py`` anywhere, ``src/**`` below the root."""
+    spec = None
+    if isinstance(glob, str) and glob.strip():
+        try:
+            spec = PathSpec.from_lines("gitignore", [glob.strip()])
+        except ValueError as error:
+            raise InvalidInput(f"Not a usable path pattern: {glob!r}", data={"field": "path_glob"}) from error
+    if spec is None and not language:
         return _every_path
-    try:
-        spec = PathSpec.from_lines("gitignore", [glob.strip()])
-    except ValueError as error:
-        raise InvalidInput(f"Not a usable path pattern: {glob!r}", data={"field": "path_glob"}) from error
     known: dict[str, bool] = {}
 
     def wanted(path: str) -> bool:
         if path not in known:
-            known[path] = spec.match_file(path)
+            known[path] = (not language or language_of(path) == language) and (
+                spec is None or spec.match_file(path)
+            )
         return known[path]
 
     return wanted

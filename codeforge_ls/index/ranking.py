@@ -1,24 +1,26 @@
-"""From lexical scores to the order of hits: fusion by rank, boosts for definitions and names, penalties for noise.
+"""From the legs to the order of hits: fusion by rank, rewards for definitions and names, less for noise.
 
-The rules and their weights are those measured in facts/retrieval.md (section 1): ranking is worth 0.16 NDCG@10.
+Weights are shares of the best fused score. What each rule gave is kept, so that a hit can say why it is there.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import TypeVar
 
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.tokens import file_stem, stem, tokens
-
-Key = TypeVar("Key", bound=Hashable)
+from codeforge_ls.model.base import JsonObject, JsonValue
 
 RRF_K = 60
 DEFINITION_SYMBOL, DEFINITION_EMBEDDED, STEM_FACTOR = 3.0, 1.5, 1.5
-COHERENCE, FOLDER = 0.2, 0.25
+MINOR_KIND = 0.5  # fields, constants, variables and methods: a bare name mostly means a type or a function
+MAJOR_KINDS = {"class", "interface", "struct", "enum", "type", "module", "function", "macro"}
+COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 0.8
 NEXT_CHUNK = 0.5  # each further chunk of a file counts half as much as the one before
 
 NOISE = re.compile(
@@ -39,6 +41,58 @@ EMBEDDED = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Leg:
+    """One way of finding: its hits ``(its own score, chunk)``, best first, and its weight in the fusion."""
+
+    name: str
+    weight: float
+    hits: Sequence[tuple[float, ChunkPlace]]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A chunk that defines a name which the query asks for; ``kind`` is that of the definition."""
+
+    name: str
+    kind: str
+    place: ChunkPlace
+
+
+@dataclass
+class Ranked:
+    """A chunk on its way to a hit. ``legs`` are rank and score by leg, ``rewards`` and ``factors`` go by rule."""
+
+    place: ChunkPlace
+    score: float = 0.0
+    legs: dict[str, tuple[int, float]] = field(default_factory=dict)
+    rewards: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
+
+    def reward(self, rule: str, amount: float) -> None:
+        """Add to the score in the name of a rule."""
+        if amount:
+            self.score += amount
+            self.rewards[rule] = self.rewards.get(rule, 0.0) + amount
+
+    def scale(self, rule: str, factor: float) -> None:
+        """Multiply the score in the name of a rule."""
+        if factor != 1.0:
+            self.score *= factor
+            self.factors[rule] = factor
+
+    def explanation(self) -> JsonObject:
+        """Why it is where it is, as JSON."""
+        legs: dict[str, JsonValue] = {
+            name: {"rank": at, "score": round(score, 4)} for name, (at, score) in self.legs.items()
+        }
+        return {
+            "legs": legs,
+            "rewards": {rule: round(amount, 5) for rule, amount in self.rewards.items()},
+            "factors": {rule: round(factor, 4) for rule, factor in self.factors.items()},
+        }
+
+
 def is_symbol(query: str) -> bool:
     """Whether the whole query reads like one identifier, qualified or not."""
     return SYMBOL.match(query.strip()) is not None
@@ -53,98 +107,123 @@ def named_symbols(query: str) -> list[str]:
 
 def path_weight(path: str) -> float:
     """What a hit in this file is worth: tests and examples 0.3, barrels and prose 0.5, the rest 1."""
-    weight = 0.3 if NOISE.search(path) else 1.0
-    if BARREL.search(path):
-        weight *= 0.5
-    return weight * (0.5 if PROSE.search(path) else 1.0)
+    weight = 1.0
+    for _, factor in path_factors(path):
+        weight *= factor
+    return weight
 
 
-def fuse(legs: Sequence[tuple[Sequence[Key], float]]) -> dict[Key, float]:
-    """Reciprocal rank fusion: ``sum of weight / (60 + rank)`` over the legs, each a list best first."""
-    scores: dict[Key, float] = defaultdict(float)
-    for keys, weight in legs:
-        for rank, key in enumerate(keys, 1):
-            scores[key] += weight / (RRF_K + rank)
-    return dict(scores)
+@lru_cache(maxsize=20_000)
+def path_factors(path: str) -> tuple[tuple[str, float], ...]:
+    """The factors of a path by rule."""
+    rules = (("test or example", NOISE, 0.3), ("barrel or declarations", BARREL, 0.5), ("prose", PROSE, 0.5))
+    return tuple((name, factor) for name, pattern, factor in rules if pattern.search(path))
+
+
+def fuse(legs: Sequence[Leg]) -> dict[ChunkPlace, Ranked]:
+    """Reciprocal rank fusion: ``sum of weight / (60 + rank)`` over the legs."""
+    fused: dict[ChunkPlace, Ranked] = {}
+    for leg in legs:
+        for at, (score, place) in enumerate(leg.hits, 1):
+            one = fused.setdefault(place, Ranked(place))
+            one.score += leg.weight / (RRF_K + at)
+            one.legs[leg.name] = at, score
+    return fused
 
 
 def rank(
     query: str,
     words: Sequence[str],
-    fused: Mapping[ChunkPlace, float],
-    definitions: Callable[[Sequence[str]], Sequence[tuple[str, ChunkPlace]]],
+    legs: Sequence[Leg],
+    definitions: Callable[[Sequence[str]], Sequence[Definition]],
     limit: int,
-) -> list[tuple[float, ChunkPlace]]:
-    """Order chunks, best first. ``definitions`` gives ``(name, chunk)`` for the chunks that define some names."""
-    scores = dict(fused)
-    top = max(scores.values(), default=1 / (RRF_K + 1))
-    _reward_coherence(scores, top)
-    _reward_definitions(query, scores, top, definitions)
+) -> list[Ranked]:
+    """Order the chunks that the legs found, and those that define what the query names, best first."""
+    found = fuse(legs)
+    top = max((one.score for one in found.values()), default=1 / (RRF_K + 1))
+    _reward_coherence(found, top)
+    _reward_definitions(query, found, top, definitions)
     if not is_symbol(query):
-        _reward_names(words, scores, top)
-    weighted = [(score * path_weight(place.path), place) for place, score in scores.items()]
-    weighted.sort(key=_order)
+        _reward_names(words, found, top)
+    for one in found.values():
+        for rule, factor in path_factors(one.place.path):
+            one.scale(rule, factor)
     seen: Counter[str] = Counter()
-    spread: list[tuple[float, ChunkPlace]] = []
-    for score, place in weighted[: 6 * limit]:
-        spread.append((score * NEXT_CHUNK ** seen[place.path], place))
-        seen[place.path] += 1
+    spread = sorted(found.values(), key=_order)[: 6 * limit]
+    for one in spread:
+        one.scale("further chunk", NEXT_CHUNK ** seen[one.place.path])
+        seen[one.place.path] += 1
     return sorted(spread, key=_order)
 
 
-def _order(one: tuple[float, ChunkPlace]) -> tuple[float, str, int]:
-    return -one[0], one[1].path, one[1].start_line
+def _order(one: Ranked) -> tuple[float, str, int]:
+    return -one.score, one.place.path, one.place.start_line
 
 
-def _reward_coherence(scores: dict[ChunkPlace, float], top: float) -> None:
+def _reward_coherence(found: Mapping[ChunkPlace, Ranked], top: float) -> None:
     """The best chunk of a file that has many good ones rises."""
     sums: dict[str, float] = defaultdict(float)
-    best: dict[str, ChunkPlace] = {}
-    for place, score in scores.items():
-        sums[place.path] += score
-        if place.path not in best or score > scores[best[place.path]]:
-            best[place.path] = place
+    best: dict[str, Ranked] = {}
+    for one in found.values():
+        path = one.place.path
+        sums[path] += one.score
+        if path not in best or _order(one) < _order(best[path]):
+            best[path] = one
     most = max(sums.values(), default=1.0)
-    for path, place in best.items():
-        scores[place] += COHERENCE * top * sums[path] / most
+    for path, one in best.items():
+        one.reward("coherent file", COHERENCE * top * sums[path] / most)
 
 
 def _reward_definitions(
     query: str,
-    scores: dict[ChunkPlace, float],
+    found: dict[ChunkPlace, Ranked],
     top: float,
-    definitions: Callable[[Sequence[str]], Sequence[tuple[str, ChunkPlace]]],
+    definitions: Callable[[Sequence[str]], Sequence[Definition]],
 ) -> None:
     """A chunk that defines a named symbol rises, more so when its file is named after it."""
     whole = is_symbol(query)
     names = named_symbols(query)
-    for name, place in definitions(names) if names else ():
-        flat, file = name.lower().replace("_", ""), file_stem(place.path).replace("_", "").replace("-", "")
-        same = file in {flat, name.lower()} or file.rstrip("s") == flat
-        if not whole and place not in scores and not same:
+    best: dict[ChunkPlace, float] = {}
+    for one in definitions(names) if names else ():
+        flat, place = one.name.lower().replace("_", ""), one.place
+        file = file_stem(place.path).replace("_", "").replace("-", "")
+        same = file in {flat, one.name.lower()} or file.rstrip("s") == flat
+        if not whole and place not in found and not same:
             continue
-        boost = (DEFINITION_SYMBOL if whole else DEFINITION_EMBEDDED) * top * (STEM_FACTOR if same else 1.0)
-        scores[place] = scores.get(place, 0.0) + boost
+        amount = (DEFINITION_SYMBOL if whole else DEFINITION_EMBEDDED) * top * (STEM_FACTOR if same else 1.0)
+        amount *= 1.0 if one.kind in MAJOR_KINDS else MINOR_KIND
+        best[place] = max(best.get(place, 0.0), amount)
+    for place, amount in best.items():
+        found.setdefault(place, Ranked(place)).reward("defines the name", amount)
 
 
-def _reward_names(words: Sequence[str], scores: dict[ChunkPlace, float], top: float) -> None:
-    """Files and folders whose names have the query's words rise."""
+def _reward_names(words: Sequence[str], found: Mapping[ChunkPlace, Ranked], top: float) -> None:
+    """Files, folders and definitions whose names have the query's words rise."""
     wanted = {stem(word) for word in words if len(word) > 2}
-    by_path: dict[str, float] = {}
-    for place in list(scores):
-        if place.path not in by_path:
-            by_path[place.path] = _name_match(wanted, place.path)
-        scores[place] += top * by_path[place.path]
-
-
-def _name_match(wanted: set[str], path: str) -> float:
     if not wanted:
-        return 0.0
-    name = PurePosixPath(path)
-    parts = {stem(word) for word in tokens(name.stem)}
-    folder = {stem(word) for word in tokens(name.parent.name)}
+        return
+    by_path: dict[str, tuple[float, float]] = {}
+    for one in found.values():
+        path = one.place.path
+        if path not in by_path:
+            name = PurePosixPath(path)
+            folder = len(wanted & _stems(name.parent.name)) / len(wanted)
+            by_path[path] = _share(wanted, _stems(name.stem)), folder
+        one.reward("file name", FILE_NAME * top * by_path[path][0])
+        one.reward("folder", FOLDER * top * by_path[path][1])
+        if one.place.symbol:
+            one.reward("defined name", DEFINES * top * _share(wanted, _stems(one.place.symbol)))
+
+
+@lru_cache(maxsize=50_000)
+def _stems(name: str) -> frozenset[str]:
+    return frozenset(stem(word) for word in tokens(name))
+
+
+def _share(wanted: set[str], parts: frozenset[str]) -> float:
+    """The share of the wanted words that are in a name, or begin a word of it, or are begun by one."""
     hits = sum(1 for word in wanted if word in parts or any(_akin(word, part) for part in parts))
-    return min(1.0, hits / len(wanted)) + FOLDER * len(wanted & folder) / len(wanted)
+    return hits / len(wanted)
 
 
 def _akin(word: str, part: str) -> bool:

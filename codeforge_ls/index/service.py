@@ -162,10 +162,15 @@ class Index:
         limit: int = 10,
         path_glob: str | None = None,
         group_by: Literal["chunk", "file"] = "chunk",
+        *,
+        language: str | None = None,
+        kind: str | None = None,
+        explain: bool = False,
     ) -> SearchAnswer:
         """The chunks, or the files, that fit a query of words or names best.
 
-        ``path_glob`` is a pattern as in .gitignore. Raises ``InvalidInput``.
+        ``path_glob`` is a pattern as in .gitignore; ``language`` and ``kind`` (of the symbol a hit shows) must be
+        those of the hit. ``explain`` adds to each hit why it is where it is. Raises ``InvalidInput``.
         """
         if group_by not in {"chunk", "file"}:
             raise InvalidInput("group_by is 'chunk' or 'file'.", data={"field": "group_by"})
@@ -174,6 +179,9 @@ class Index:
             "limit": _within("limit", limit, 1, MAX_LIMIT),
             "path_glob": _text("path_glob", path_glob, MAX_QUERY) if path_glob else None,
             "group_by": group_by,
+            "language": _text("language", language, MAX_NAME) if language else None,
+            "kind": _text("kind", kind, MAX_NAME) if kind else None,
+            "explain": explain,
         }
         raw = await self._ask("search", params)
         hits = tuple(Hit.model_validate(hit) for hit in _list(raw, "hits"))
@@ -478,6 +486,9 @@ class Index:
             await self._tried(self._writer.call("drop_segment", {}))
         if raw.get("graph_stale"):
             self._renew_graph(damaged=raw["graph_stale"] == "damaged")
+        if raw.get("bad_vectors"):
+            log.warning("vectors of segments are unusable: %s", raw["bad_vectors"])
+            await self._tried(self._writer.call("drop_vectors", {"segments": raw["bad_vectors"]}))
         return raw
 
     def _renew_graph(self, *, damaged: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 WORD = re.compile(r"[^\W\d]\w*")
@@ -84,3 +85,13 @@ def stem(token: str) -> str:
             token = token[: -len(suffix)]
             break
     return token[:-1] if len(token) > 4 and token[-1] == token[-2] else token
+
+
+@lru_cache(maxsize=5_000)
+def forms(word: str) -> tuple[str, ...]:
+    """Likely grammatical forms of a query's word, itself left out: those with the same stem."""
+    if len(word) < 4 or not word.isalpha():
+        return ()
+    base = stem(word)
+    likely = {base + ending for ending in ("", "s", "es", "e", "er", "ers", "ed", "d", "ing", "ation", "or")}
+    return tuple(sorted(form for form in likely if form != word and len(form) > 2 and stem(form) == base))

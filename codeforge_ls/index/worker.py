@@ -20,9 +20,10 @@ from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
+from codeforge_ls.index.vector_job import VectorJob
 from codeforge_ls.logs import stop_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
-from codeforge_ls.model.index import IndexState, IndexStatus
+from codeforge_ls.model.index import IndexState, IndexStatus, LegState
 from codeforge_ls.workers import Emit, Handler, serve
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class IndexWorker:
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild_waiting = False
+        self._vectors = VectorJob(self._segments, self._db.segments, self._send_status)
         self._reset_overlays()
 
     def _reset_overlays(self) -> None:
@@ -199,6 +201,8 @@ class IndexWorker:
                 await self._write_segments({"all": True}, [])
             elif changed > DELTA_FILES:
                 await self._write_segments(*self._plan(segments, since))
+            else:
+                self._spawn(self._vectors.write_missing())
 
     def _plan(self, segments: list[SegmentRow], since: int) -> tuple[dict[str, object], list[SegmentRow]]:
         """What the next writer has to do, and which segments stay: the big ones, unless too much in them is lost."""
@@ -231,6 +235,12 @@ class IndexWorker:
         await self._graph.write(damaged=bool(params.get("damaged")))
         return None
 
+    async def drop_vectors(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """A reader found the vectors of some segments unusable: write those anew."""
+        self._vectors.forget(_strings(params.get("segments")))
+        self._spawn(self._vectors.write_missing())
+        return None
+
     async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
         folder, name = self._segments, f"{self._db.generation:08x}-{time.time_ns():x}"
         command = [sys.executable, "-P", "-m", "codeforge_ls.index.segment_writer"]
@@ -251,6 +261,7 @@ class IndexWorker:
         self._segment_seconds += float(answer["seconds"])
         self._db.switch_segments([*new, *stay], int(answer["generation"]))
         await asyncio.to_thread(_remove_others, folder, {one.name for one in (*new, *stay)})
+        self._spawn(self._vectors.write_missing())
 
     # -- status
 
@@ -269,7 +280,12 @@ class IndexWorker:
             await asyncio.sleep(STATUS_SECONDS)
 
     def _fingerprint(self) -> tuple[object, ...]:
-        return self._state_now, self._left, self._found, self._db.generation
+        return self._state_now, self._left, self._found, self._db.generation, *self._legs()
+
+    def _legs(self) -> tuple[LegState, ...]:
+        lexical = self._db.segments()
+        words = LegState(name="bm25", state="ready" if lexical else "building", percent=100 if lexical else 0)
+        return words, self._vectors.state()
 
     def _status_json(self) -> JsonObject:
         files, symbols, chunks, languages, skipped = self._counts()
@@ -287,6 +303,7 @@ class IndexWorker:
             files_per_second=round(self._rate, 1),
             generation=self._db.generation,
             message="; ".join(notes),
+            legs=self._legs(),
         )
         return status.model_dump(mode="json")
 
@@ -362,6 +379,7 @@ async def main() -> None:
         "drop_segment": worker.drop_segment,
         "write_graph": worker.write_graph,
         "explain": worker.explain,
+        "drop_vectors": worker.drop_vectors,
     }
     try:
         await serve(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.base import Frozen, JsonObject
 
 
 class SymbolKind(StrEnum):
@@ -68,6 +68,15 @@ class SkippedFile(Frozen):
     size: int = 0
 
 
+class LegState(Frozen):
+    """One way of finding. ``state``: building, ready, failed, off; ``percent`` of the chunks it can find."""
+
+    name: str
+    state: str
+    percent: float = 0
+    note: str = Field(default="", description="Why it is not ready, or what stands in for it")
+
+
 class IndexStatus(Frozen):
     """How complete and fresh the index is. ``percent`` counts files known against files found."""
 
@@ -82,6 +91,7 @@ class IndexStatus(Frozen):
     files_per_second: float = 0
     generation: int = 0
     message: str = ""
+    legs: tuple[LegState, ...] = ()
 
 
 class Hit(Frozen):
@@ -94,6 +104,9 @@ class Hit(Frozen):
     kind: str = ""
     score: float
     text: str = ""
+    explain: JsonObject | None = Field(
+        default=None, description="On request: rank and score by leg, rewards and factors by rule"
+    )
 
 
 class SearchAnswer(Frozen):
