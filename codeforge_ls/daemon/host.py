@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from codeforge_ls.workspace import Workspace
 
 IDLE_SECONDS = 600.0  # until the workspace is open and its settings are known
+ROOTLESS_SECONDS = 5.0  # without a client, once the root is gone; a checkout that replaces it takes less
 SESSIONS = {
     "lsp": "codeforge_ls.lsp.session",
     "mcp": "mcp_server.session",
@@ -106,8 +107,17 @@ class Host:
             return self._opening is not None and not self._opening.done()
         return workspace.busy()
 
+    def lost(self) -> str:
+        """Why the daemon cannot go on: its state folder is gone, and with it the log. Empty while it can."""
+        workspace = self._opened()
+        there = workspace is None or workspace.state.is_dir()
+        return "" if there else f"its state folder {workspace.state if workspace else ''} was removed"
+
     def idle_seconds(self) -> float:
-        """How long the daemon stays without a client and without a run."""
+        """How long the daemon stays without a client and without a run: not for long once the root is gone."""
+        return self._wanted_idle() if self.root.is_dir() else min(ROOTLESS_SECONDS, self._wanted_idle())
+
+    def _wanted_idle(self) -> float:
         workspace = self._opened()
         if workspace is not None:
             return float(workspace.settings.daemon.idle_seconds)

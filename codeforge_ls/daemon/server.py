@@ -124,6 +124,8 @@ class Server:
             idle = self._host.idle_seconds()
             await asyncio.sleep(min(1.0, idle / 4))
             reaper.tick()
+            if lost := self._host.lost():
+                self.stop(lost)
             if self._connections or self._host.is_busy():
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since >= idle:

@@ -107,7 +107,10 @@ class Watcher:
         ``again`` is looked at once the watches are in place.
         """
         if not folders:
-            await self._poll(1)  # the root is gone or not there yet
+            await self._poll(1)  # the root is gone or not there yet: look once, then wait for it
+            while not self._stop.is_set() and not await asyncio.to_thread(self._root.is_dir):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), POLL_SECONDS)
             return
         looking = asyncio.create_task(self._look_again(again))
         try:

@@ -56,6 +56,22 @@ def test_a_name_that_is_not_utf8_stops_neither_the_watch_nor_the_end(place: Plac
     assert "leaving without order" not in place.daemon_log()
 
 
+def test_a_daemon_leaves_what_is_gone(place: Place) -> None:
+    """Without its root it stays for clients only, without its state folder not at all; neither costs anybody else."""
+    (place.root / "plain.py").write_text("def first_word(): pass\n")
+    codeforge(place, "index")
+    away = place.base / "away"
+    place.root.rename(away)
+    place.wait(lambda: not place.processes(), 12)
+
+    away.rename(place.root)
+    first = codeforge(place, "health")["pid"]
+    shutil.rmtree(place.base / "state" / "codeforge")
+    place.wait(lambda: first not in place.daemons(), 10)
+    place.wait(lambda: not place.processes(), 5)
+    assert codeforge(place, "search", "first_word")["hits"]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_thread_that_hangs_cannot_keep_the_daemon(place: Place) -> None:
     """A git whose output never ends holds a thread of the daemon; after ten seconds it leaves all the same."""
