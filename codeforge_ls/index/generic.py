@@ -21,7 +21,10 @@ ABOUT = (
     ("type", r"type|typedef|alias|newtype|data"),
     ("constant", r"constant|const"),
 )  # fmt: skip
-DEFINING = r"definition|declaration|item|statement|def|decl|declarator|specifier|binding|block|clause|signature|head|header"
+DEFINING = (
+    r"definition|declaration|item|statement|def|decl|declarator|specifier|binding|block|clause|"
+    r"signature|head|header"
+)
 # Without one of these words a node may still be a definition, if all its name says what it is.
 BARE = re.compile(
     r"^(function|method|class|module|message|service|rpc|enum|procedure|interface|struct|contract|subroutine|"
