@@ -14,10 +14,13 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from codeforge_ls.index.database import Counts, IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
+from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
+from codeforge_ls.logs import stop_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.index import IndexState, IndexStatus
 from codeforge_ls.workers import Emit, Handler, serve
@@ -43,6 +46,7 @@ class IndexWorker:
         self._db = _open(state / "index.db")
         self._pool = ParserPool(root, limits)
         self._intake = Intake(root, limits, self._db, self._pool)
+        self._graph = GraphKeeper(self._db, state)
         self._building = asyncio.Lock()
         self._segmenting = asyncio.Lock()
         self._state_now = IndexState.READY if self._db.segments() else IndexState.EMPTY
@@ -147,7 +151,7 @@ class IndexWorker:
         self._db.commit()
         self._db.forget_names()
         self._db.write_back()
-        await self._refresh_segment()
+        await asyncio.gather(self._refresh_segment(), self._graph.write_if_missing())
 
     async def _take_all(self, todo: list[str]) -> None:
         started, total, queue = time.monotonic(), len(todo), iter(todo)
@@ -215,6 +219,16 @@ class IndexWorker:
         """A reader found a segment unusable: forget them all and write others."""
         self._db.switch_segments([], 0)
         self._spawn(self._refresh_segment())
+        return None
+
+    async def explain(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """Why a file is, or is not, in the index."""
+        database = self._state / "index.db"
+        return await asyncio.to_thread(explain, self._root, self._limits, database, str(params["path"]))
+
+    async def write_graph(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """A reader finds the code graph damaged or too old: have it written again."""
+        await self._graph.write(damaged=bool(params.get("damaged")))
         return None
 
     async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
@@ -311,6 +325,7 @@ def _end_if_damaged(error: BaseException) -> None:
     """A database found damaged at work: end here. The next start puts it aside, and the daemon sends all again."""
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         log.critical("index.db is damaged: %s", error)
+        stop_logging()
         os._exit(3)
 
 
@@ -345,9 +360,13 @@ async def main() -> None:
         "skipped": worker.skipped,
         "status": worker.status,
         "drop_segment": worker.drop_segment,
+        "write_graph": worker.write_graph,
+        "explain": worker.explain,
     }
     try:
-        await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)
+        await serve(
+            "index-worker", {name: _guarded(handler) for name, handler in handlers.items()}, background
+        )
     finally:
         await worker.close()
 
@@ -364,5 +383,4 @@ def _guarded(handler: Handler) -> Handler:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     asyncio.run(main())
