@@ -197,7 +197,8 @@ def ignored_paths(root: Path, paths: Iterable[str], exclude: Sequence[str] = ())
 
 def ignore_rule(root: Path, path: str) -> str:
     """The ignore file, line and pattern by which git ignores a path, ``file:line: pattern``; empty when it does not."""
-    answer = _git(root, "check-ignore", "-v", "-z", "--", path) if _is_worktree(root) else None
+    data = os.fsencode(path) + b"\0"
+    answer = _git(root, "check-ignore", "-v", "-z", "--stdin", data=data) if _is_worktree(root) else None
     parts = [os.fsdecode(part) for part in answer.split(b"\0")] if answer else []
     return f"{parts[0]}:{parts[1]}: {parts[2]}" if len(parts) > 3 else ""
 

@@ -1,4 +1,4 @@
-"""Damage and odd places: a full disk, files cut short, ignored floods, a root that goes away. Never a crash or a hole."""
+"""Damage and odd places: a full disk, files cut short, ignored floods, a root that goes. No crash, no hole."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_full_disk_is_survived(tmp_path: Path, make_index: MakeIndex) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
         index = await make_index(root, build=False)
         answer = await index.search("function_3")
-        assert answer.hits[0].path == "pkg/mod3.py", "no answer without room on the disk"
+        assert "pkg/mod3.py" in {hit.path for hit in answer.hits}, "no answer without room on the disk"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
