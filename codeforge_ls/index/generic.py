@@ -22,8 +22,8 @@ ABOUT = (
     ("constant", r"constant|const"),
 )  # fmt: skip
 DEFINING = (
-    r"definition|declaration|item|statement|def|decl|declarator|specifier|binding|block|clause|signature"
-    r"|head|header"
+    r"definition|declaration|item|statement|def|decl|declarator|specifier|binding|block|clause|"
+    r"signature|head|header"
 )
 # Without one of these words a node may still be a definition, if all its name says what it is.
 BARE = re.compile(

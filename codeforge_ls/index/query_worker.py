@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from pathspec import PathSpec
@@ -188,14 +189,19 @@ def _every_path(_path: str) -> bool:
 
 def _path_filter(glob: JsonValue, language: JsonValue) -> Wanted:
     """Paths of a language that match a glob as in .gitignore: ``*.py`` anywhere, ``src/**`` below the root."""
+    pattern = glob.strip() if isinstance(glob, str) else ""
+    named = language if isinstance(language, str) else ""
+    return _filter(pattern, named) if pattern or named else _every_path
+
+
+@lru_cache(8)
+def _filter(glob: str, language: str) -> Wanted:
     spec = None
-    if isinstance(glob, str) and glob.strip():
+    if glob:
         try:
-            spec = PathSpec.from_lines("gitignore", [glob.strip()])
+            spec = PathSpec.from_lines("gitignore", [glob])
         except ValueError as error:
             raise InvalidInput(f"Not a usable path pattern: {glob!r}", data={"field": "path_glob"}) from error
-    if spec is None and not language:
-        return _every_path
     known: dict[str, bool] = {}
 
     def wanted(path: str) -> bool:

@@ -183,7 +183,7 @@ async def test_an_explanation_names_the_rule(tmp_path: Path, make_index: MakeInd
     found = await index.explain("a.py")
     assert (found.indexed, found.language, found.symbols, found.lines) == (True, "python", 1, 3)
     wanted = {
-        "out/b.py": ("ignored", ".gitignore"), "sub/d.py": ("ignored", "sub/.codeforgeignore"),
+        "out/b.py": ("ignored", ".gitignore:1: out/"), "sub/d.py": ("ignored", "sub/.codeforgeignore"),
         "c.bin": ("binary", ""), "big.py": ("larger than 2000 bytes", "index.max_file_bytes"),
         "yarn.lock": ("program", ""), "node_modules/e.js": ("never", "node_modules"), "link.py": ("link", ""),
         "none.py": ("no such file", ""), "sub": ("folder", ""),
