@@ -186,9 +186,8 @@ async def main() -> None:
         "warm": worker.answers.warm,
         "memory": worker.memory,
     }
-    await serve(handlers)
+    await serve("query-worker", handlers)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     asyncio.run(main())

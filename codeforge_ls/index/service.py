@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -61,7 +61,9 @@ class Index:
         state: Path,
         settings: IndexSettings,
         on_status: Callable[[IndexStatus], None] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
+        """``env`` is the workers' whole environment; None takes this process's."""
         self._root = root
         self._limits = Limits.of(settings)
         self._status = IndexStatus(state=IndexState.EMPTY, percent=0)
@@ -75,7 +77,11 @@ class Index:
         self._tasks: list[asyncio.Task[None]] = []
         arguments = [str(root), str(state), self._limits.to_json()]
         # One thread each: the workers are the parallelism, and BLAS threads cost memory.
-        env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}
+        env = {**(os.environ if env is None else env)} | {
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "DISABLE_TQDM": "1",
+        }
         # -P: a module of the workspace must not be imported in place of ours.
         command = [sys.executable, "-P", "-m"]
         self._writer = Worker(

@@ -20,6 +20,7 @@ from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
+from codeforge_ls.logs import stop_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.index import IndexState, IndexStatus
 from codeforge_ls.workers import Emit, Handler, serve
@@ -324,6 +325,7 @@ def _end_if_damaged(error: BaseException) -> None:
     """A database found damaged at work: end here. The next start puts it aside, and the daemon sends all again."""
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         log.critical("index.db is damaged: %s", error)
+        stop_logging()
         os._exit(3)
 
 
@@ -362,7 +364,9 @@ async def main() -> None:
         "explain": worker.explain,
     }
     try:
-        await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)
+        await serve(
+            "index-worker", {name: _guarded(handler) for name, handler in handlers.items()}, background
+        )
     finally:
         await worker.close()
 
@@ -379,5 +383,4 @@ def _guarded(handler: Handler) -> Handler:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     asyncio.run(main())

@@ -255,7 +255,8 @@ class Editor:
             self.problems.show(settings, self._workspace.policies.problems)
 
     async def _find_symbols(self, argument: JsonObject) -> JsonObject:
-        return await self.call("symbol.find", argument)
+        operations = await asyncio.shield(self.attach_soon())
+        return await operations.call("symbol.find", argument, self.actor, counted=False)
 
     async def _symbols_are_on(self) -> bool:
         await asyncio.shield(self.attach_soon())

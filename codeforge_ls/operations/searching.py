@@ -201,7 +201,7 @@ OPERATIONS = (
     Operation("code.read", "Read lines of a file", CodeRange, read),
     Operation("symbol.info", "Definition, references or callers of a symbol", SymbolQuestion, symbol_info),
     Operation("symbol.find", "List symbols by name or file", SymbolFilter, symbol_find),
-    Operation("index.build", "Bring the index up to date", Build, build),
+    Operation("index.build", "Bring the index up to date", Build, build, changes=True),
     Operation("index.status", "State of the index", Nothing, status),
     Operation("index.skipped", "Files left out of the index", Page, skipped),
 )

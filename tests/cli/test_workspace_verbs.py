@@ -343,6 +343,22 @@ def test_an_agents_command_cannot_reach_the_daemon(ws: Place) -> None:
     assert heard.read_bytes().count(b"approve itself") == 2, (heard.read_bytes(), results)
 
 
+def test_a_request_is_found_in_the_logs_of_every_process_it_went_through(ws: Place) -> None:
+    ws.env["CODEFORGE_LOG_LEVEL"] = "debug"
+    ask(ws, "search", "greet")
+    ask(ws, "daemon", "stop")  # the logs are written when their processes have ended
+    asked = [
+        json.loads(line) for line in codeforge(ws, "logs", "service", "query-worker", "--json").splitlines()
+    ]
+    (search,) = [line for line in asked if line["msg"] == "call search"]
+    assert search["service"] == "query-worker"
+    cause = str(search["request_id"])
+    assert cause
+    found = codeforge(ws, "logs", "request", cause, "--json").splitlines()
+    assert search in [json.loads(line) for line in found]
+    assert codeforge(ws, "logs", "service", "index-worker", "--json")
+
+
 def test_the_graph_the_pictures_and_explanations_at_the_terminal(ws: Place, tmp_path: Path) -> None:
     codeforge(ws, "index")
     walk = ask(ws, "graph", "--symbol", "greet", "--edges", "call")
