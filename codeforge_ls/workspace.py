@@ -332,7 +332,9 @@ def _yaml_files(folder: Path) -> list[Path]:
 
 def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
     """Our own watch, unless the setting leaves it to editors: terminals and agents have none."""
-    return Watcher(root, index.files_changed) if settings.lsp.watch is not WatchMode.CLIENT else None
+    if settings.lsp.watch is WatchMode.CLIENT:
+        return None
+    return Watcher(root, index.files_changed, settings.index.exclude)
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:

@@ -123,6 +123,8 @@ class IndexSettings(Section):
     """Files with a longer line (characters) are skipped: minified or generated."""
     max_files: int = Field(default=100_000, ge=1, le=2_000_000)
     """Files beyond this count are skipped."""
+    exclude: tuple[str, ...] = ()
+    """Patterns as in .gitignore, from the root: what they match is not indexed, tracked or not."""
     parse_timeout_seconds: float = Field(default=2.0, ge=0.1, le=60)
     """Seconds one file may take; then its parser is replaced and the file quarantined."""
     parsers: int = Field(default=2, ge=1, le=64, json_schema_extra=IMMUTABLE)

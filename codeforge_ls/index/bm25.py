@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
 import bm25s
@@ -16,7 +17,6 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG 
 
 K1, B = 1.5, 0.75  # Lucene's variant with the defaults of bm25s
 Scores = npt.NDArray[np.float32]
-WIDEN = 8  # with a filter, so many times as many chunks are looked at before all are
 
 
 class Collection:
@@ -32,10 +32,12 @@ class Collection:
         self._alive = np.zeros(0, bool)  # by chunk
         self._norms: Scores | None = None  # by chunk, for the present mean length
         self._alive_count, self._alive_length = 0, 0.0
+        self._filter: tuple[Callable[[str], bool], npt.NDArray[np.bool_]] | None = None
 
     def set(self, parts: Sequence[Postings], alive: Iterable[npt.NDArray[np.bool_]]) -> None:
         """Take these parts; ``alive`` says of each file of each part whether it counts."""
         self._parts = list(parts)
+        self._filter = None
         self._offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         flags = [living[part.places[:, 0]] for part, living in zip(parts, alive, strict=True)]
         self._alive = np.concatenate(flags) if flags else np.zeros(0, bool)
@@ -100,30 +102,44 @@ class Collection:
     def search(
         self, words: Sequence[str], count: int, wanted: Callable[[str], bool] | None = None
     ) -> list[tuple[float, ChunkPlace]]:
-        """The best chunks, best first, equal ones by path and line; never one with score zero."""
-        scores = self.scores(words)
-        every = int(np.count_nonzero(scores))
-        take = min(every, count if wanted is None else count * WIDEN)
-        while True:
-            found = self._best(scores, take, wanted)
-            if len(found) >= count or take >= every:
-                return found[:count]
-            take = every if take >= count * WIDEN * WIDEN else min(every, take * WIDEN)
+        """The best chunks, best first, equal ones by path and line; never one with score zero.
 
-    def _best(
-        self, scores: Scores, take: int, wanted: Callable[[str], bool] | None
-    ) -> list[tuple[float, ChunkPlace]]:
+        What ``wanted`` says of the paths is remembered while the next searches ask with the same function.
+        """
+        scores = self.scores(words)
+        if wanted is not None:
+            scores = np.where(self._allowed(wanted), scores, 0)
+        take = min(count, int(np.count_nonzero(scores)))
         if not take:
             return []
         least = -np.partition(-scores, take - 1)[take - 1]
-        best = np.flatnonzero(scores >= least) if least > 0 else np.flatnonzero(scores)
-        found = [(float(scores[at]), self.place(int(at))) for at in best]
-        if wanted is not None:
-            found = [one for one in found if wanted(one[1].path)]
+        better = np.flatnonzero(scores > least)
+        # Copies, such as licence headers, can be equal by the thousand; only those that are returned are opened.
+        equal = sorted(np.flatnonzero(scores == least).tolist(), key=self._position)
+        chosen = [*better.tolist(), *equal[: take - len(better)]]
+        found = [(float(scores[at]), self.place(at)) for at in chosen]
         found.sort(key=lambda one: (-one[0], one[1].path, one[1].start_line))
         return found
 
+    def _position(self, chunk: int) -> tuple[str, int]:
+        part, at = self._part_of(chunk)
+        file, start, _ = part.places[at].tolist()
+        return part.paths[file], start
+
+    def _allowed(self, wanted: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
+        if self._filter is None or self._filter[0] is not wanted:
+            flags = [
+                np.fromiter(map(wanted, part.paths), bool, len(part.paths))[part.places[:, 0]]
+                for part in self._parts
+            ]
+            self._filter = wanted, np.concatenate(flags) if flags else np.zeros(0, bool)
+        return self._filter[1]
+
+    def _part_of(self, chunk: int) -> tuple[Postings, int]:
+        number = bisect_right(self._offsets, chunk) - 1
+        return self._parts[number], chunk - int(self._offsets[number])
+
     def place(self, chunk: int) -> ChunkPlace:
         """Where a chunk of the common numbering is."""
-        part = int(np.searchsorted(self._offsets, chunk, side="right")) - 1
-        return self._parts[part].place(chunk - int(self._offsets[part]))
+        part, at = self._part_of(chunk)
+        return part.place(at)

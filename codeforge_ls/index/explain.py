@@ -6,7 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from codeforge_ls.index.files import ALWAYS_SKIPPED, IGNORE_FILE, IgnoreFiles, ignored_paths
+from codeforge_ls.index.files import ALWAYS_SKIPPED, IGNORE_FILE, IgnoreFiles, ignore_rule, ignored_paths
 from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.reading import Refusal, read_source
@@ -73,10 +73,13 @@ def _refusal(root: Path, limits: Limits, path: str, recorded: str) -> tuple[str,
     parts = path.split("/")
     if always := ALWAYS_SKIPPED.intersection(parts[:-1]):
         return "It lies in a folder that is never indexed.", min(always)
-    if IgnoreFiles(root).matches(path):
+    own = IgnoreFiles(root, limits.exclude)
+    if own.excluded(path):
+        return "It is excluded by the settings.", "index.exclude"
+    if own.matches(path):
         return "It is ignored.", _which(root, path) or IGNORE_FILE
     if path in ignored_paths(root, [path]):
-        return "It is ignored.", ".gitignore"
+        return "It is ignored.", ignore_rule(root, path) or ".gitignore"
     if recorded:
         return _sentence(recorded, limits), _setting(recorded)
     source = read_source(root, path, limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -65,12 +65,12 @@ class Listing:
 def list_files(root: Path, limits: Limits) -> Listing:
     """List the workspace. Blocking: call it from a worker. A missing root gives an empty listing."""
     listing = Listing()
-    names = _git_names(root)
+    names = _git_names(root, limits.exclude)
     listing.by_git = names is not None
-    candidates = sorted(set(names)) if names is not None else _walk(root)
+    candidates = sorted(set(names)) if names is not None else _walk(root, limits.exclude)
     real_root = os.path.realpath(root)
     inside: dict[str, bool] = {}
-    ignored = IgnoreFiles(root)
+    ignored = IgnoreFiles(root, limits.exclude)
     for path in candidates:
         if not _acceptable_name(path, listing) or ignored.matches(path):
             continue
@@ -119,20 +119,30 @@ def _admit(root: Path, path: str, listing: Listing) -> None:
 
 
 class IgnoreFiles:
-    """The ``.codeforgeignore`` files of a workspace: git's pattern language, each for its own folder."""
+    """The ``.codeforgeignore`` files of a workspace, and ``index.exclude``: git's pattern language.
 
-    def __init__(self, root: Path) -> None:
+    Each file speaks of its own folder, ``exclude`` of the root.
+    """
+
+    def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
         self._root = root
+        self._exclude = _patterns(exclude)
         self._specs: dict[str, PathSpec[Pattern] | None] = {}
 
     def matches(self, path: str) -> bool:
-        """Whether one of the ignore files above ``path`` excludes it."""
+        """Whether one of the ignore files above ``path``, or the setting, excludes it."""
+        if self.excluded(path):
+            return True
         parts = path.split("/")
         for depth in range(len(parts)):
             spec = self._spec("/".join(parts[:depth]))
             if spec and spec.match_file("/".join(parts[depth:])):
                 return True
         return False
+
+    def excluded(self, path: str) -> bool:
+        """Whether the setting excludes ``path``."""
+        return self._exclude is not None and self._exclude.match_file(path)
 
     def _spec(self, folder: str) -> PathSpec[Pattern] | None:
         if folder not in self._specs:
@@ -142,22 +152,31 @@ class IgnoreFiles:
 
 def read_ignore_file(file: Path) -> PathSpec[Pattern] | None:
     """The patterns of an ignore file; None when there is none or it cannot be read."""
+    try:
+        return _patterns(file.read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        return None
+
+
+def _patterns(lines: Sequence[str]) -> PathSpec[Pattern] | None:
+    """The patterns of these lines; None when there are none or they cannot be read."""
+    if not lines:
+        return None
     from pathspec import PathSpec
 
-    if not file.is_file():
-        return None
     try:
-        return PathSpec.from_lines(
-            "gitignore", file.read_text(encoding="utf-8", errors="replace").splitlines()
-        )
-    except (OSError, ValueError):
+        return PathSpec.from_lines("gitignore", lines)
+    except ValueError:
         return None
 
 
-def ignored_paths(root: Path, paths: Iterable[str]) -> set[str]:
-    """Which of ``paths`` the ignore rules exclude; they need not exist. Tracked files are never ignored by git."""
+def ignored_paths(root: Path, paths: Iterable[str], exclude: Sequence[str] = ()) -> set[str]:
+    """Which of ``paths`` the ignore rules and ``exclude`` leave out; they need not exist.
+
+    Tracked files are never ignored by git.
+    """
     wanted = list(paths)
-    own = IgnoreFiles(root)
+    own = IgnoreFiles(root, exclude)
     result = {
         path
         for path in wanted
@@ -176,10 +195,19 @@ def ignored_paths(root: Path, paths: Iterable[str]) -> set[str]:
     return result | {os.fsdecode(name) for name in answer.split(b"\0") if name}
 
 
-def _git_names(root: Path) -> list[str] | None:
+def ignore_rule(root: Path, path: str) -> str:
+    """The ignore file, line and pattern by which git ignores a path, ``file:line: pattern``; empty when it does not."""
+    answer = _git(root, "check-ignore", "-v", "-z", "--", path) if _is_worktree(root) else None
+    parts = [os.fsdecode(part) for part in answer.split(b"\0")] if answer else []
+    return f"{parts[0]}:{parts[1]}: {parts[2]}" if len(parts) > 3 else ""
+
+
+def _git_names(root: Path, exclude: Sequence[str] = ()) -> list[str] | None:
     if not _is_worktree(root):
         return None
-    listed = _git(root, "ls-files", "-co", "--exclude-standard", "-z")
+    # Known to git already, so that it does not walk what is excluded; tracked files are left out later.
+    own = [f"--exclude={pattern}" for pattern in exclude]
+    listed = _git(root, "ls-files", "-co", "--exclude-standard", *own, "-z")
     return None if listed is None else [os.fsdecode(name).rstrip("/") for name in listed.split(b"\0") if name]
 
 
@@ -229,8 +257,8 @@ class _WalkRules:
         return spec is not None and spec.match_file("/".join(rest))
 
 
-def _walk(root: Path) -> Iterator[str]:
-    rules = _WalkRules(root)
+def _walk(root: Path, exclude: Sequence[str]) -> Iterator[str]:
+    rules, own = _WalkRules(root), IgnoreFiles(root, exclude)
     for folder, folders, names in os.walk(root, followlinks=False):
         relative = os.path.relpath(folder, root)
         prefix = "" if relative == "." else relative + "/"
@@ -239,6 +267,8 @@ def _walk(root: Path) -> Iterator[str]:
         folders[:] = sorted(
             name
             for name in folders
-            if name not in SKIPPED_WITHOUT_GIT and not rules.excludes(f"{prefix}{name}/x")
+            if name not in SKIPPED_WITHOUT_GIT
+            and not rules.excludes(f"{prefix}{name}/x")
+            and not own.matches(f"{prefix}{name}/x")
         )
         yield from (prefix + name for name in sorted(names) if not rules.excludes(prefix + name))

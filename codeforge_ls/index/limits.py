@@ -20,6 +20,8 @@ class IndexSettings(Protocol):
     @property
     def max_files(self) -> int: ...
     @property
+    def exclude(self) -> tuple[str, ...]: ...
+    @property
     def parse_timeout_seconds(self) -> float: ...
     @property
     def parsers(self) -> int: ...
@@ -27,13 +29,17 @@ class IndexSettings(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps: bytes of a file, characters of a line, files of a workspace; seconds for a parse; parser processes."""
+    """Caps: bytes of a file, bytes of a line, files of a workspace; seconds for a parse; parser processes.
+
+    ``exclude`` are patterns of paths that are left out.
+    """
 
     max_file_bytes: int = 1 << 20
     max_line: int = 20_000
     max_files: int = 100_000
     parse_timeout_seconds: float = 2.0
     parsers: int = 2
+    exclude: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: IndexSettings) -> Limits:
@@ -44,6 +50,7 @@ class Limits:
             settings.max_files,
             settings.parse_timeout_seconds,
             max(1, settings.parsers),
+            tuple(settings.exclude),
         )
 
     def to_json(self) -> str:
@@ -53,4 +60,5 @@ class Limits:
     @classmethod
     def from_json(cls, text: str) -> Limits:
         """What ``to_json`` wrote."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        return cls(**(values | {"exclude": tuple(values["exclude"])}))

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from pathspec import PathSpec
@@ -155,10 +156,13 @@ def _every_path(_path: str) -> bool:
 
 def _path_filter(glob: JsonValue) -> Callable[[str], bool]:
     """Paths that match a glob as in .gitignore: ``*.py`` anywhere, ``src/**`` below the root."""
-    if not isinstance(glob, str) or not glob.strip():
-        return _every_path
+    return _glob_filter(glob.strip()) if isinstance(glob, str) and glob.strip() else _every_path
+
+
+@lru_cache(8)
+def _glob_filter(glob: str) -> Callable[[str], bool]:
     try:
-        spec = PathSpec.from_lines("gitignore", [glob.strip()])
+        spec = PathSpec.from_lines("gitignore", [glob])
     except ValueError as error:
         raise InvalidInput(f"Not a usable path pattern: {glob!r}", data={"field": "path_glob"}) from error
     known: dict[str, bool] = {}

@@ -33,7 +33,13 @@ class Watcher:
     of the one path ``""``.
     """
 
-    def __init__(self, root: Path, on_changes: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        on_changes: Callable[[Sequence[str]], Awaitable[None]],
+        exclude: Sequence[str] = (),
+    ) -> None:
+        self._exclude = tuple(exclude)
         self._root, self._on_changes = root, on_changes
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +67,7 @@ class Watcher:
         again: list[str] = []
         while not self._stop.is_set():
             try:
-                folders = await asyncio.to_thread(watched_folders, self._root)
+                folders = await asyncio.to_thread(watched_folders, self._root, self._exclude)
                 # Files made in a new folder before its watch was set have no event of their own.
                 again += [] if known is None else self._relative(sorted(set(folders) - known))
                 known = set(folders)
@@ -140,7 +146,7 @@ class Watcher:
         return not self._root.is_dir()
 
 
-def watched_folders(root: Path) -> list[str]:
+def watched_folders(root: Path, exclude: Sequence[str] = ()) -> list[str]:
     """The folders of the workspace that are not ignored, at most ``MAX_FOLDERS``; none when the root is gone."""
     folders, level = [str(root)] if root.is_dir() else [], [""]
     while level and len(folders) < MAX_FOLDERS:
@@ -154,7 +160,7 @@ def watched_folders(root: Path) -> list[str]:
                 ]
         # A folder is ignored if anything in it would be.
         probes = {f"{folder}/x": folder for folder in below}
-        ignored = ignored_paths(root, probes) if probes else set()
+        ignored = ignored_paths(root, probes, exclude) if probes else set()
         level = [folder for probe, folder in probes.items() if probe not in ignored]
         folders += [str(root / folder) for folder in level]
     return folders[:MAX_FOLDERS]

@@ -100,7 +100,7 @@ class IndexWorker:
             paths = set()
         fresh = {path for path in (*paths, *overlays) if not self._intake.knows(path)}
         if fresh:
-            ignored = await asyncio.to_thread(ignored_paths, self._root, fresh)
+            ignored = await asyncio.to_thread(ignored_paths, self._root, fresh, self._limits.exclude)
             paths -= ignored
             overlays = {path: text for path, text in overlays.items() if path not in ignored}
         self._intake.close_overlays(closed)
