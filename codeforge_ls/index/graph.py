@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from codeforge_ls.index.graph_base import IMPORT_WEIGHT, KINDS, RANKED, Floats, 
 from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
 from codeforge_ls.index.imports import ImportResolver, may_mean, path_key
 from codeforge_ls.index.ranks import BaseMatrices, NameFlow, page_rank
-
-if TYPE_CHECKING:
-    import networkx
 
 MAX_CHANGED = 400  # files held over the base; more than these wait for the next one
 RANKED_KINDS = frozenset(KINDS[:RANKED])
@@ -444,55 +441,15 @@ class CodeGraph:
         if self._resolver is None:
             self._resolver = ImportResolver((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0)
 
-    def between(self, files: Sequence[int]) -> list[tuple[int, int, float]]:
-        """The edges between a few files, those of equal ends added up, heaviest first."""
-        wanted = {file: at for at, file in enumerate(files)}
-        weights: dict[tuple[int, int], float] = {}
-        for source, target, weight in zip(*self.import_edges(), strict=True):
-            if int(source) in wanted and int(target) in wanted:
-                key = int(source), int(target)
-                weights[key] = weights.get(key, 0.0) + float(weight)
-        flow = self.flow()
-        names = {name for file in files for name in self.defined_names(file) if flow.counts[name]}
-        for name in names:
-            targets = {file for file, at in self.definitions(name) if self._is_ranked(file, at)}
-            for user, weight in flow.users(name):
-                if user in wanted:
-                    for target in targets & wanted.keys() - {user}:
-                        key = user, target
-                        weights[key] = weights.get(key, 0.0) + weight / len(targets)
-        edges = [(*key, weight) for key, weight in weights.items()]
-        return sorted(edges, key=lambda one: (-one[2], self.paths[one[0]], self.paths[one[1]]))
-
     def defined_names(self, at: int) -> list[int]:
         """The names that a file defines by a ranked kind."""
         if at in self.changed:
             return list(self.changed[at].defines)
         return _list(self._base_defines(at)) if self._holds(at) else []
 
-    def edges(self) -> Iterator[tuple[int, int, float]]:
-        """Every edge between files with its weight, imports and names; parallel ones are not added up."""
-        yield from zip(*(column.tolist() for column in self.import_edges()), strict=True)
-        flow = self.flow()
-        for name in np.flatnonzero((self.definers() > 0) & flow.counts).tolist():
-            targets = sorted({file for file, at in self.definitions(name) if self._is_ranked(file, at)})
-            for user, weight in flow.users(name):
-                yield from ((user, target, weight / len(targets)) for target in targets if target != user)
-
-    def _is_ranked(self, file: int, ordinal: int) -> bool:
+    def is_ranked(self, file: int, ordinal: int) -> bool:
+        """Whether a definition takes part in ranks."""
         return self.kind(file, ordinal) in RANKED_KINDS
-
-    def to_networkx(self) -> networkx.DiGraph[str]:
-        """The file graph for networkx: the reference in tests, and for export. Weights of parallel edges add up."""
-        import networkx
-
-        graph: networkx.DiGraph[str] = networkx.DiGraph()
-        graph.add_nodes_from(path for at, path in enumerate(self.paths) if self.contents[at] >= 0)
-        for source, target, weight in self.edges():
-            one, other = self.paths[source], self.paths[target]
-            earlier = graph.get_edge_data(one, other, {"weight": 0.0})["weight"]
-            graph.add_edge(one, other, weight=earlier + weight)
-        return graph
 
 
 def _list(numbers: npt.NDArray[np.integer[Any]]) -> list[int]:

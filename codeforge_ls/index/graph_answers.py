@@ -13,6 +13,7 @@ from codeforge_ls.index.arrays_file import BadArrays
 from codeforge_ls.index.calls import Node, Relations
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_base import Floats, GraphBase
+from codeforge_ls.index.graph_edges import between
 from codeforge_ls.index.graph_facts import places_of
 from codeforge_ls.index.name_search import NameSearch
 from codeforge_ls.index.ranking import named_symbols, path_weight
@@ -368,7 +369,7 @@ class GraphAnswers:
         ]
         edges: list[JsonValue] = [
             {"source": graph.paths[one], "target": graph.paths[other], "weight": round(weight, 4)}
-            for one, other, weight in graph.between(top)
+            for one, other, weight in between(graph, top)
         ]
         return {
             "nodes": nodes,

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codeforge_ls.index import records
 from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, pack_texts, write_arrays
-from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
+from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_all
 from codeforge_ls.index.imports import ImportResolver
 from codeforge_ls.index.tokens import split_word
 
@@ -109,9 +108,12 @@ class GraphBase:
     @classmethod
     def read(cls, db: sqlite3.Connection, present: Iterable[tuple[str, int]], generation: int) -> GraphBase:
         """Build it from the tables."""
-        names = records.names(db)
+        paths: defaultdict[int, list[str]] = defaultdict(list)
+        for path, content in present:
+            paths[content].append(path)
+        facts = read_all(db, paths)
         return build(
-            ((path, content, read_facts(db, content, names)) for path, content in present), generation
+            ((path, content, found) for content, found in facts for path in paths[content]), generation
         )
 
 
@@ -123,7 +125,7 @@ def _numbers() -> defaultdict[str, int]:
 
 
 def build(files: Iterable[tuple[str, int, Facts]], generation: int) -> GraphBase:
-    """The arrays for files ``(path, content, facts)``, ascending by path."""
+    """The arrays for files ``(path, content, facts)``, numbered as they come."""
     names, scopes, modules = _numbers(), _numbers(), _numbers()
     kinds = {kind: at for at, kind in enumerate(KINDS)}
     paths: list[str] = []
@@ -271,20 +273,26 @@ def _by_name(flat: Mapping[str, Array], files: int, symbols: int) -> dict[str, A
 def _imports(paths: Sequence[str], modules: Sequence[str], flat: Mapping[str, Array]) -> dict[str, Array]:
     """The imports of each file, and the files they were found to mean; each import shares out its weight."""
     resolver = ImportResolver(enumerate(paths))
-    columns: tuple[array[int], array[int], array[float]] = array("i"), array("i"), array("d")
-    pairs = zip(flat["import_file"].tolist(), flat["import_module"].tolist(), strict=True)
+    # Most imports mean the same file, or none of ours, whoever imports: those are looked up once a module.
+    same = np.array([resolver.everywhere(module) for module in modules], np.int64)
+    meant = same[flat["import_module"]]
+    plain = (meant >= 0) & (meant != flat["import_file"])
+    sources, targets = flat["import_file"][plain].tolist(), meant[plain].tolist()
+    weights = [IMPORT_WEIGHT] * len(sources)
+    rest = meant == ImportResolver.DEPENDS
+    pairs = zip(flat["import_file"][rest].tolist(), flat["import_module"][rest].tolist(), strict=True)
     for file, module in pairs:
         found = [target for target in resolver.resolve(paths[file], modules[module]) if target != file]
-        for target in found:
-            columns[0].append(file)
-            columns[1].append(target)
-            columns[2].append(IMPORT_WEIGHT / len(found))
+        sources += [file] * len(found)
+        targets += found
+        weights += [IMPORT_WEIGHT / len(found)] * len(found) if found else []
+    order = np.argsort(np.array(sources, np.int32), kind="stable")
     return {
         "import_file": flat["import_file"],
         "import_module": flat["import_module"],
-        "edge_source": np.array(columns[0], np.int32),
-        "edge_target": np.array(columns[1], np.int32),
-        "edge_weight": np.array(columns[2], np.float64),
+        "edge_source": np.array(sources, np.int32)[order],
+        "edge_target": np.array(targets, np.int32)[order],
+        "edge_weight": np.array(weights, np.float64)[order],
     }
 
 

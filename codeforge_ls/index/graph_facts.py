@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
+from codeforge_ls.index import records
 from codeforge_ls.index.extract import unpack_imports, unpack_places
 from codeforge_ls.index.tags import USE_KINDS
 
@@ -17,6 +20,9 @@ SymbolRow = tuple[str, str, int, int, int, int, str, str]
 
 CALLABLE = ("function", "method", "class", "macro")
 TYPES = ("class", "interface", "struct", "enum", "type")
+_CALLABLE, _TYPES = frozenset(CALLABLE), frozenset(TYPES)
+SYMBOL = "name, kind, start_line, end_line, name_line, name_column, scope, signature"
+USE = "names, counts, imports, places"
 HEAD_LINES = 3  # what a type extends stands on the line of its name or at most so many below
 
 
@@ -43,27 +49,44 @@ class Facts:
     imports: tuple[str, ...] = ()
 
 
-def read_facts(db: sqlite3.Connection, content: int, names: Mapping[int, str] | None = None) -> Facts:
-    """The facts of one content; empty for one that is not there. ``names`` are all names by id, if at hand."""
-    sql = (
-        "SELECT name, kind, start_line, end_line, name_line, name_column, scope, signature FROM symbol"
-        " WHERE content = ? ORDER BY start_line, end_line DESC, name_column"
-    )
-    symbols = tuple(db.execute(sql, (content,)).fetchall())
-    row = db.execute(
-        "SELECT names, counts, imports, places FROM use WHERE content = ?", (content,)
-    ).fetchone()
+def read_facts(db: sqlite3.Connection, content: int) -> Facts:
+    """The facts of one content; empty for one that is not there."""
+    symbols = db.execute(f"SELECT {SYMBOL} FROM symbol WHERE content = ?", (content,)).fetchall()  # noqa: S608 - columns of this file
+    row = db.execute(f"SELECT {USE} FROM use WHERE content = ?", (content,)).fetchone()  # noqa: S608 - as above
     if row is None:
-        return Facts(symbols)
+        return Facts(tuple(sorted(symbols, key=_place)))
+    marks = ",".join(map(str, np.frombuffer(row[0], np.uint32).tolist()))
+    names = dict(db.execute(f"SELECT id, text FROM name WHERE id IN ({marks})"))  # noqa: S608 - integers
+    return _facts(symbols, row, names)
+
+
+def read_all(db: sqlite3.Connection, wanted: Container[int]) -> Iterator[tuple[int, Facts]]:
+    """The facts of many contents, each with its content, in the order of their ids: two passes over the tables."""
+    names = records.names(db)
+    rows = db.execute(f"SELECT content, {SYMBOL} FROM symbol ORDER BY content")  # noqa: S608 - columns of this file
+    groups = groupby(rows, key=itemgetter(0))
+    ahead: tuple[int, list[SymbolRow]] = -1, []
+    for content, *row in db.execute(f"SELECT content, {USE} FROM use ORDER BY content"):  # noqa: S608 - as above
+        while ahead[0] < content:
+            group = next(groups, None)
+            ahead = (1 << 62, []) if group is None else (group[0], [one[1:] for one in group[1]])
+        if content in wanted:
+            yield content, _facts(ahead[1] if ahead[0] == content else [], row, names)
+
+
+def _place(row: SymbolRow) -> tuple[int, int, int]:
+    return row[2], -row[3], row[5]
+
+
+def _facts(symbols: list[SymbolRow], row: Sequence[bytes], names: Mapping[int, str]) -> Facts:
+    symbols.sort(key=_place)
+    ordered = tuple(symbols)
     ids, counts = np.frombuffer(row[0], np.uint32).tolist(), np.frombuffer(row[1], np.uint32).astype(np.int32)
-    modules = tuple(sorted({module for module, _ in unpack_imports(row[2])}))
+    modules = tuple(sorted({module for module, _ in unpack_imports(row[2])})) if row[2] else ()
     if not ids:
-        return Facts(symbols, imports=modules)
-    if names is None:
-        marks = ",".join(map(str, ids))
-        names = dict(db.execute(f"SELECT id, text FROM name WHERE id IN ({marks})"))  # noqa: S608 - integers
-    calls, bases = _inside(symbols, counts, *_places(row[3]))
-    return Facts(symbols, tuple(map(names.__getitem__, ids)), counts, calls, bases, modules)
+        return Facts(ordered, imports=modules)
+    calls, bases = _inside(ordered, counts, *_places(row[3]))
+    return Facts(ordered, tuple(map(names.__getitem__, ids)), counts, calls, bases, modules)
 
 
 def _places(packed: bytes) -> tuple[npt.NDArray[np.uint8], Ints, Ints]:
@@ -98,9 +121,9 @@ def _inside(
     head, head_column = np.full(last + 2, -1, np.int32), np.full(last + 2, -1, np.int32)
     around = np.full(last + 2, -1, np.int32)
     for at, row in enumerate(symbols):
-        if row[1] in CALLABLE:
+        if row[1] in _CALLABLE:
             owner[row[2] : row[3] + 1] = at
-        if row[1] in TYPES:
+        if row[1] in _TYPES:
             around[row[2] : row[3] + 1] = at
             _paint_head(head, head_column, at, symbols)
     name = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -113,7 +136,9 @@ def _inside(
 
 
 def _distinct(sources: Ints, names: Ints, count: int) -> tuple[Ints, Ints]:
-    keys = np.unique((sources.astype(np.int64) + 1) * count + names)
+    keys = np.sort((sources.astype(np.int64) + 1) * count + names)
+    if len(keys):
+        keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
     return (keys // count - 1).astype(np.int32), (keys % count).astype(np.int32)
 
 

@@ -16,6 +16,8 @@ SEPARATORS = re.compile(r"::|[./\\:]+")
 class ImportResolver:
     """Knows the paths of all files by number; ``resolve`` gives numbers."""
 
+    NOTHING, DEPENDS = -1, -2
+
     def __init__(self, paths: Iterable[tuple[int, str]]) -> None:
         self._tails: dict[str, list[int]] = defaultdict(list)
         self._keys: dict[int, tuple[str, ...]] = {}
@@ -53,6 +55,13 @@ class ImportResolver:
         if found is None:
             found = self._absolute[module] = self._fitting(module_parts("", module))
         return self._closest(folder, found)
+
+    def everywhere(self, module: str) -> int:
+        """The one file that an import means in every file; ``NOTHING``; or ``DEPENDS``: on who imports."""
+        if module.startswith(".") or self._names[module.rpartition("/")[2]]:
+            return self.DEPENDS
+        found = self._absolute[module] = self._fitting(module_parts("", module))
+        return self.DEPENDS if len(found) > 1 else found[0] if found else self.NOTHING
 
     def _fitting(self, parts: tuple[str, ...]) -> list[int]:
         """The files whose paths end with these parts."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 
 from codeforge_ls.index import records
 from codeforge_ls.index.calls import Node
@@ -91,17 +92,29 @@ def references(
 ) -> list[JsonObject]:
     """Uses of a name in all files, by path and line. Names are compared, not bindings."""
     found: list[JsonObject] = []
-    users = {graph.contents[file] for file in graph.users(graph.name_id(name))}
-    every = records.places(snapshot.db, name) if graph.unread else places_of(snapshot.db, users, name)
-    for content, places in every:
-        for path in snapshot.paths.get(content, ()):
-            found.extend(
-                {"name": name, "path": path, "line": line, "column": column, "kind": kind}
-                for kind, line, column in places
-                if not kinds or kind in kinds
-            )
-    found.sort(key=lambda one: (str(one["path"]), int(str(one["line"])), int(str(one["column"]))))
+    for path, places in _places_by_path(snapshot, graph, name):
+        ordered = sorted((line, column, kind) for kind, line, column in places if not kinds or kind in kinds)
+        found.extend(
+            {"name": name, "path": path, "line": line, "column": column, "kind": kind}
+            for line, column, kind in ordered
+        )
+        if len(found) >= limit:
+            break
     return found[:limit]
+
+
+def _places_by_path(
+    snapshot: Snapshot, graph: CodeGraph, name: str
+) -> Iterator[tuple[str, list[records.Place]]]:
+    """The uses of a name, by path; a file is read when its turn comes."""
+    if graph.unread:
+        every = records.places(snapshot.db, name)
+        named = [(path, places) for content, places in every for path in snapshot.paths.get(content, ())]
+        yield from sorted(named, key=itemgetter(0))
+        return
+    for file in sorted(graph.users(graph.name_id(name)), key=graph.paths.__getitem__):
+        for _, places in places_of(snapshot.db, [graph.contents[file]], name):
+            yield graph.paths[file], places
 
 
 def enclosing(graph: CodeGraph, uses: Iterable[JsonObject], limit: int) -> list[JsonObject]:

@@ -17,6 +17,7 @@ from codeforge_ls.index import Index, records
 from codeforge_ls.index.arrays_file import BadArrays
 from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, GraphBase, name_factor, with_ranks
+from codeforge_ls.index.graph_edges import to_networkx
 from codeforge_ls.index.imports import ImportResolver
 from codeforge_ls.index.ranks import MANY_DEFINERS, page_rank
 from codeforge_ls.index.snapshot import Snapshot
@@ -102,7 +103,7 @@ async def test_ranks_after_any_edits_are_those_of_a_fresh_build_and_of_networkx(
         wanted = networkx.pagerank(oracle, tol=1e-13, max_iter=1000)
         assert ranks_of(fresh) == pytest.approx(wanted, abs=1e-6)
         assert ranks_of(edited) == pytest.approx(wanted, abs=1e-6)
-        assert _weights(edited.to_networkx()) == pytest.approx(_weights(oracle), abs=1e-6)
+        assert _weights(to_networkx(edited)) == pytest.approx(_weights(oracle), abs=1e-6)
         personal = np.array([float(path.endswith("1.py")) * graph_is for path, graph_is in _present(edited)])
         drawn = page_rank(edited.flow(), edited.flow().present, personal, tolerance=1e-12)
         if personal.any():
