@@ -88,6 +88,28 @@ class _Dropping(logging.handlers.QueueHandler):
             _logging.count_drop()
 
 
+class _Listener(logging.handlers.QueueListener):
+    """The one thread that writes; its end is bounded, for a disk or a pipe that hangs must not hold up an exit."""
+
+    queue: queue.Queue[logging.LogRecord | None]
+
+    def enqueue_sentinel(self) -> None:
+        _put(self.queue, None)
+
+    def drain(self) -> bool:
+        """Ask for the end and wait as long as lines are written; whether the thread has ended."""
+        thread = self._thread
+        if thread is None:
+            return True
+        self.enqueue_sentinel()
+        waits, left = DRAIN_ROUNDS, self.queue.qsize()
+        while thread.is_alive() and waits:
+            thread.join(DRAIN_SECONDS / DRAIN_ROUNDS)
+            waits = DRAIN_ROUNDS if self.queue.qsize() < left else waits - 1
+            left = self.queue.qsize()
+        return not thread.is_alive()
+
+
 class _Target(logging.Handler):
     """Where the one writing thread puts lines; what cannot be written is counted and costs nothing else."""
 
@@ -160,7 +182,7 @@ class _JsonLines(logging.Formatter):
 
 
 class _Logging:
-    """What one process has running: the queue's handler, the thread that writes, the count of drops."""
+    """What one process has running: the queue's handler, the listener that writes, the count of drops."""
 
     def __init__(self) -> None:
         self.secrets: tuple[str, ...] = ()
@@ -168,7 +190,7 @@ class _Logging:
         self._dropped = 0
         self._handler: _Dropping | None = None
         self._target: logging.Handler | None = None
-        self._thread: threading.Thread | None = None
+        self._listener: _Listener | None = None
 
     def count_drop(self) -> None:
         with self._lock:
@@ -184,8 +206,8 @@ class _Logging:
         self._dropped = 0
         target = _target(service, state)
         waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)
-        self._thread = threading.Thread(target=_write, args=(waiting, target), name="log-writer", daemon=True)
-        self._thread.start()
+        self._listener = _Listener(waiting, target)
+        self._listener.start()
         self._handler, self._target = _Dropping(waiting), target
         root = logging.getLogger()
         for handler in list(root.handlers):
@@ -195,26 +217,19 @@ class _Logging:
         set_level(level)
 
     def stop(self) -> None:
-        handler, target, thread = self._handler, self._target, self._thread
-        if handler is None or target is None or thread is None:
+        handler, target, listener = self._handler, self._target, self._listener
+        if handler is None or target is None or listener is None:
             return
         logging.getLogger().removeHandler(handler)
         logging.captureWarnings(capture=False)
-        self._handler = self._target = self._thread = None
+        self._handler = self._target = self._listener = None
         if self._dropped:
             note = logging.makeLogRecord(
                 {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
                 | {"msg": f"{self._dropped} log records were dropped"}
             )
             _put(handler.queue, note)
-        _put(handler.queue, None)
-        waits, left = DRAIN_ROUNDS, handler.queue.qsize()
-        while thread.is_alive() and waits:
-            thread.join(DRAIN_SECONDS / DRAIN_ROUNDS)
-            # As long as lines are written the exit waits; only a disk or a pipe that hangs is left alone.
-            waits = DRAIN_ROUNDS if handler.queue.qsize() < left else waits - 1
-            left = handler.queue.qsize()
-        if not thread.is_alive():
+        if listener.drain():
             target.close()
 
 
@@ -223,11 +238,6 @@ def _put(waiting: queue.Queue[logging.LogRecord | None], record: logging.LogReco
         waiting.put(record, timeout=DRAIN_SECONDS)
     except queue.Full:  # the disk or the reader of stderr hangs: leaving matters more than the last lines
         return
-
-
-def _write(waiting: queue.Queue[logging.LogRecord | None], target: logging.Handler) -> None:
-    while (record := waiting.get()) is not None:
-        target.handle(record)
 
 
 def _target(service: str, state: Path | None) -> logging.Handler:

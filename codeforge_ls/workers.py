@@ -1,6 +1,6 @@
 """Supervised child processes: one request pipe each, restarted when they die, given up when they keep dying.
 
-Wire, one JSON object a line. To the worker: ``{"id", "method", "params"}`` or ``{"cancel": id}``.
+Wire, one JSON object a line. To the worker: ``{"id", "method", "params", "request_id"?}`` or ``{"cancel": id}``.
 Back: ``{"id", "event": {...}}`` any number of times, then ``{"id", "result"}`` or ``{"id", "error": {...}}``;
 a line with neither id is a notice to whoever supervises. ``ProcessPoolExecutor`` is not used: one killed
 worker breaks it for good.
@@ -15,12 +15,14 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 
+from codeforge_ls.child import die_with_parent, take_stdio
+from codeforge_ls.logs import request_id, start_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, Unavailable, error_from_json
 
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 MAX_LINE = 64 << 20
 BACK_OFF = (1.0, 2.0, 4.0, 8.0)  # seconds before the 1st, 2nd, ... restart in a row
 CRASHES, CRASH_WINDOW = 4, 180.0  # give up after so many crashes in so many seconds
+# Where a worker finds the state folder, and with it the place of its log; without it the log goes to stderr.
+STATE_DIR = "CODEFORGE_STATE_DIR"
+LOG_LEVEL = "CODEFORGE_LOG_LEVEL"
 
 
 class WorkerState(StrEnum):
@@ -132,7 +137,10 @@ class Worker:
         self._calls[call_id] = lines
         finished = False
         try:
-            await self._send({"id": call_id, "method": method, "params": params})
+            asked: JsonObject = {"id": call_id, "method": method, "params": params}
+            if cause := request_id.get():
+                asked["request_id"] = cause
+            await self._send(asked)
             while True:
                 line = await lines.get()
                 if line is None:
@@ -243,35 +251,22 @@ Emit = Callable[[JsonObject], None]
 Handler = Callable[[JsonObject, Emit], Awaitable[JsonValue]]
 
 
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it is gone; elsewhere end of input must do."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def take_stdio() -> tuple[int, int]:
-    """Take the wire away from ``print`` and from children: returns descriptors of the real stdin and stdout."""
-    wire_in, wire_out = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    os.close(null)
-    return wire_in, wire_out
-
-
 async def serve(
-    handlers: Mapping[str, Handler], background: Callable[[Emit], Awaitable[None]] | None = None
+    service: str,
+    handlers: Mapping[str, Handler],
+    background: Callable[[Emit], Awaitable[None]] | None = None,
 ) -> None:
     """Answer requests on the real stdin and stdout until end of input. Each request is its own task.
 
+    What is logged goes to the log of ``service``, such as ``index-worker``, with the id of the request that caused it.
     A handler gets ``(params, emit)``; ``emit`` sends an event of that call. Handlers that raise
     ``CodeForgeError`` pass it on as it is; anything else becomes an internal error without a traceback.
     ``background`` runs beside them and is given a function that sends notices (lines without an id).
     """
     die_with_parent()
     wire_in, wire_out = take_stdio()
+    state = os.environ.get(STATE_DIR)
+    start_logging(service, Path(state) if state else None, os.environ.get(LOG_LEVEL, "info"))
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=MAX_LINE, loop=loop)
     await loop.connect_read_pipe(
@@ -287,6 +282,8 @@ async def serve(
 
     async def answer(message: JsonObject) -> None:
         call_id, params = message.get("id"), message.get("params")
+        request_id.set(str(message.get("request_id") or ""))
+        log.debug("call %s", message.get("method"))
         try:
             handler = handlers.get(str(message.get("method")))
             if handler is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from codeforge_ls.config import (
     WatchMode,
     policies_dir,
     state_dir,
+    worker_environment,
 )
 from codeforge_ls.index import Index
 from codeforge_ls.index.files import list_files
@@ -54,6 +56,7 @@ from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
 from codeforge_ls.runs.service import Runs
 from codeforge_ls.sandbox import Sandbox
 from codeforge_ls.store import Store
+from codeforge_ls.workers import STATE_DIR
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +124,9 @@ class Workspace:
             for tell in listeners:
                 tell(status)
 
-        index = Index(root, state, config.current.index, tell_all)
+        # Workers read the settings from their environment only (row CFG-4), and log beside the daemon.
+        environment = worker_environment(config.current, os.environ) | {STATE_DIR: str(state)}
+        index = Index(root, state, config.current.index, tell_all, environment)
         sandbox = await Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
         policies = await asyncio.to_thread(_library, root, config.current)
         documents, checkpoints = DocumentHub(), Checkpoints(root, state)
@@ -134,7 +139,9 @@ class Workspace:
             trusted=lambda: config.loaded.trusted_profile,
         )
         backend = LitellmBackend(
-            retry=RetryPolicy(retries=config.current.llm.retries), on_crash=_crash_recorder(store)
+            env=environment,
+            retry=RetryPolicy(retries=config.current.llm.retries),
+            on_crash=_crash_recorder(store),
         )
 
         async def list_names() -> list[str]:
@@ -285,11 +292,14 @@ class Workspace:
                     await self.reload_settings()
 
     async def _tidy(self) -> None:
-        """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest."""
+        """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest; forget old
+        idempotency keys."""
         while True:
             await asyncio.sleep(TIDY_AFTER)
             with contextlib.suppress(CodeForgeError):
                 await self.checkpoints.cleanup(self.settings.events.retention_days, CHECKPOINT_QUOTA)
+            with contextlib.suppress(CodeForgeError):
+                await self.store.reservations.purge()
             await asyncio.sleep(TIDY_EVERY)
 
     def _stamps(self) -> dict[str, tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -26,6 +27,8 @@ TICK_SECONDS = 0.5  # how often new progress is passed on
 MAX_CALLS = 32  # calls under way on one connection; an agent that sends more is told so
 MAX_NAME = 80  # characters of what a client calls itself
 ERROR_META = "codeforge/error"
+KEY_META = "codeforge/idempotencyKey"  # of a request: at most one call with it has an effect
+REPLAYED_META = "codeforge/replayed"  # of a result: it is that of an earlier call with the same key
 MAX_TEXT = 40_000  # characters of one result: clients cut or hide longer ones
 
 ToolCallContext: TypeAlias = Context[Any, Any]  # the SDK's own types of a lifespan and a transport request
@@ -41,18 +44,27 @@ class Connection:
         self._calls: set[asyncio.Task[JsonObject]] = set()
         self._attached: asyncio.Task[Actor] | None = None
 
-    async def call(self, operation: str, arguments: JsonObject, context: ToolCallContext) -> JsonObject:
-        """Run one operation. Raises ``CodeForgeError``; ``LimitReached`` after ``CALL_SECONDS``."""
+    async def call(
+        self,
+        operation: str,
+        arguments: JsonObject,
+        context: ToolCallContext,
+        on_replay: Callable[[], None] = lambda: None,
+    ) -> JsonObject:
+        """Run one operation, under the idempotency key of the request if it has one; ``on_replay`` is called when the
+        answer was given before. Raises ``CodeForgeError``; ``LimitReached`` after ``CALL_SECONDS``."""
         if len(self._calls) >= MAX_CALLS:
             raise LimitReached(f"{MAX_CALLS} calls are under way.", hint="Wait for their answers first.")
         news = _News()
         actor = Actor(kind=ActorKind.MCP, name=_client_name(context), session=self.session)
         request_id.set(new_id("req"))
-        task = asyncio.create_task(self._run(operation, arguments, actor, news), name=f"mcp-{operation}")
+        key = _key(context)
+        work = self._run(operation, {**arguments, **key}, actor, news, on_replay)
+        task = asyncio.create_task(work, name=f"mcp-{operation}")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         try:
-            return await _watch(task, news, context)
+            return await _watch(task, news, context, goes_on=bool(key))
         finally:
             task.cancel()  # no effect on a finished one; the others are cancelled calls and those out of time
 
@@ -61,12 +73,19 @@ class Connection:
         if self._attached is not None and self._attached.done() and self._attached.exception() is None:
             await self._record(EventType.SESSION_DETACHED, self._attached.result())
 
-    async def _run(self, operation: str, arguments: JsonObject, actor: Actor, news: _News) -> JsonObject:
+    async def _run(
+        self,
+        operation: str,
+        arguments: JsonObject,
+        actor: Actor,
+        news: _News,
+        on_replay: Callable[[], None],
+    ) -> JsonObject:
         operations: Operations = await self._host.operations()
         if self._attached is None or (self._attached.done() and self._attached.exception()):
             self._attached = asyncio.create_task(self._record(EventType.SESSION_ATTACHED, actor))
         await asyncio.shield(self._attached)  # what this client does next is on record after its coming
-        return await operations.call(operation, arguments, actor, news)
+        return await operations.call(operation, arguments, actor, news, on_replay=on_replay)
 
     async def _record(self, kind: EventType, actor: Actor) -> Actor:
         workspace = await self._host.workspace()
@@ -89,8 +108,11 @@ class _News:
         self.message, self.fresh = message or self.message, True
 
 
-async def _watch(task: asyncio.Task[JsonObject], news: _News, context: ToolCallContext) -> JsonObject:
-    """Wait for the operation; pass its progress on, and make some when there is none."""
+async def _watch(
+    task: asyncio.Task[JsonObject], news: _News, context: ToolCallContext, *, goes_on: bool
+) -> JsonObject:
+    """Wait for the operation; pass its progress on, and make some when there is none. ``goes_on``: it has a key and
+    ends by itself, whoever waits."""
     loop = asyncio.get_running_loop()
     start = told = loop.time()
     sent = 0.0
@@ -100,6 +122,11 @@ async def _watch(task: asyncio.Task[JsonObject], news: _News, context: ToolCallC
         if task.done():
             break
         if now - start >= CALL_SECONDS:
+            if goes_on:
+                raise LimitReached(
+                    f"The call takes longer than {CALL_SECONDS:g} s and goes on.",
+                    hint="Repeat it with the same key to get its answer.",
+                )
             raise LimitReached(
                 f"The call took longer than {CALL_SECONDS:g} s and was stopped.",
                 hint="Ask for less, or use start_run for long work.",
@@ -121,6 +148,15 @@ def connection_of(context: ToolCallContext) -> Connection:
     if not isinstance(connection, Connection):
         raise Unavailable("No workspace is attached to this server.", hint="Start it with `codeforge-mcp`.")
     return connection
+
+
+def _key(context: ToolCallContext) -> JsonObject:
+    """The idempotency key of the request, as operations take it; empty without one."""
+    meta = context.request_context.meta
+    given: object = meta.get(KEY_META) if meta else None
+    if given is None:
+        return {}
+    return {"idempotencyKey": given if isinstance(given, str) else ""}  # what is no text is refused there
 
 
 def _client_name(context: ToolCallContext) -> str:

@@ -13,8 +13,16 @@ from pydantic import Field, ValidationError
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
+from codeforge_ls.model.index import Relation
 from mcp_server import changing, looking
-from mcp_server.calls import MAX_TEXT, ToolCallContext, connection_of, error_result, unexpected
+from mcp_server.calls import (
+    MAX_TEXT,
+    REPLAYED_META,
+    ToolCallContext,
+    connection_of,
+    error_result,
+    unexpected,
+)
 from mcp_server.schemas import (
     Arguments,
     Edit,
@@ -67,9 +75,7 @@ class SymbolInfo(Arguments):
 
     name: Annotated[str | None, _about("Symbol name; or give position")] = None
     position: Annotated[Place | None, LooseJson, _about("1-based place of a use or definition")] = None
-    relation: Annotated[Literal["definition", "references", "callers"], _about("What to know of it")] = (
-        "definition"
-    )
+    relation: Annotated[Relation, _about("What to know of it")] = "definition"
 
 
 class ApplyEdits(Arguments):
@@ -177,7 +183,7 @@ OFFERS = (
     Offer(
         "symbol_info",
         "Symbol",
-        "Definition, references or callers of a symbol, by name or by position.",
+        "Definition, references, callers or graph neighbours of a symbol, by name or by position.",
         "symbol.info",
         SymbolInfo,
         looking.show_symbol,
@@ -265,20 +271,25 @@ class OperationTool(Tool):
     ) -> CallToolResult:
         """Check the types, call the operation, show its answer. Errors become results that the model reads."""
         del convert_result  # the answer is a finished result already
+        marks: JsonObject = {}
         try:
-            return _result(await self._shown(arguments, context))
+            shown = await self._shown(arguments, context, lambda: marks.update({REPLAYED_META: True}))
+            return _result(shown, marks)
         except CodeForgeError as error:
             return error_result(error)
         except Exception as error:  # noqa: BLE001 - the border: nothing of it may reach the client
             return error_result(unexpected(error))
 
-    async def _shown(self, raw: dict[str, Any], context: ToolCallContext) -> Shown:
+    async def _shown(
+        self, raw: dict[str, Any], context: ToolCallContext, on_replay: Callable[[], None]
+    ) -> Shown:
         try:
             arguments = self.offer.arguments.model_validate(raw)
         except ValidationError as error:
             raise _wrong(self.name, self.offer.arguments, error) from error
         connection = connection_of(context)
-        answer = await connection.call(self.offer.operation, self.offer.translate(arguments), context)
+        wanted = self.offer.translate(arguments)
+        answer = await connection.call(self.offer.operation, wanted, context, on_replay)
         if "status" not in answer and isinstance(refused := answer.get("error"), dict):
             raise error_from_json(refused)  # the gate's refusal of a tool that only looks
         if not answer:
@@ -325,8 +336,7 @@ def _wrong(tool: str, model: type[Arguments], error: ValidationError) -> Invalid
     )
 
 
-def _result(shown: Shown) -> CallToolResult:
+def _result(shown: Shown, marks: JsonObject) -> CallToolResult:
     facts = shown.facts.model_dump(mode="json") if shown.facts else None
-    return CallToolResult(
-        content=[TextContent(type="text", text=shown.text[:MAX_TEXT])], structured_content=facts
-    )
+    text = TextContent(type="text", text=shown.text[:MAX_TEXT])
+    return CallToolResult(content=[text], structured_content=facts, _meta=marks or None)

@@ -50,7 +50,8 @@ async def readable_map(
         if not forbidden:
             return found
         hidden += forbidden
-    return found.model_copy(update={"text": _without(found.text, set(forbidden))})
+    kept = tuple(entry for entry in found.entries if entry.path not in forbidden)
+    return found.model_copy(update={"text": _without(found.text, set(forbidden)), "entries": kept})
 
 
 def _files_of(text: str) -> list[str]:

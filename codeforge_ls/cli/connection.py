@@ -30,7 +30,8 @@ class OperationFailed(Exception):
 class Connection:
     """One session of role ``cli``. Not for threads: one caller sends and reads.
 
-    ``on_event``, ``on_ask`` and ``on_withdraw`` are called while an answer is awaited, in the order of arrival.
+    ``on_event``, ``on_ask`` and ``on_withdraw`` are called while an answer is awaited, in the order of arrival;
+    ``on_replay`` when an answer is that of an earlier call with the same idempotency key.
     """
 
     def __init__(self, root: str, options: Options, *, start: bool = True) -> None:
@@ -43,6 +44,7 @@ class Connection:
         self.on_event: Callable[[dict[str, Any]], None] = lambda _event: None
         self.on_ask: Callable[[dict[str, Any]], None] = lambda _approval: None
         self.on_withdraw: Callable[[str], None] = lambda _approval_id: None
+        self.on_replay: Callable[[], None] = lambda: None
 
     def call(
         self,
@@ -62,6 +64,8 @@ class Connection:
             elif "event" in message:
                 self.on_event(message["event"])
             else:
+                if message.get("replayed"):
+                    self.on_replay()
                 return _result(message)
 
     def send(self, op: str, arguments: dict[str, Any] | None = None) -> int:

@@ -1,12 +1,14 @@
-"""The verbs that look: ``search``, ``map`` and ``index``."""
+"""The verbs that look: ``search``, ``map``, ``graph`` and ``index``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from codeforge_ls.cli.output import BOLD, CYAN, DIM, YELLOW, safe
+from codeforge_ls.cli.output import BOLD, CYAN, DIM, GREEN, YELLOW, safe
 from codeforge_ls.cli.verb import Context, Subparsers, add_verb
 
 
@@ -34,13 +36,42 @@ codeforge search "rate limit" --group file --json""",
         repo_map,
         "Draw the repo map: the definitions that matter most, within a budget",
         """codeforge map
-codeforge map --budget 4096 --focus src/server.py --query "session handling\"""",
+codeforge map --budget 4096 --focus src/server.py --query "session handling"
+codeforge map --format svg --output map.svg""",
     )
     map_help.add_argument("--budget", type=int, default=1024, metavar="N", help="tokens (1024)")
     map_help.add_argument(
         "--focus", action="append", default=[], metavar="PATH", help="rank from here; repeatable"
     )
     map_help.add_argument("--query", default="", metavar="Q", help="rank for these words")
+    map_help.add_argument(
+        "--format",
+        choices=("text", "json", "svg", "dot"),
+        default="text",
+        help="lines, entries, or a picture",
+    )
+    map_help.add_argument("--files", type=int, default=30, metavar="N", help="files in a picture (30)")
+    map_help.add_argument("--output", metavar="FILE", help="write there instead of to the terminal")
+
+    graph_help = add_verb(
+        verbs,
+        "graph",
+        graph,
+        "Walk the code graph: who calls, imports, extends, tests what, from hits, a symbol or a file",
+        """codeforge graph "where are retries counted"
+codeforge graph --symbol Index.search --hops 1
+codeforge graph --path src/server.py --edges import,test
+codeforge graph --owners src/server.py""",
+    )
+    graph_help.add_argument("query", nargs="?", help="begin at what this finds")
+    graph_help.add_argument("--symbol", metavar="NAME", help="begin at this definition")
+    graph_help.add_argument("--path", metavar="PATH", help="begin at this file, or take the symbol in it")
+    graph_help.add_argument("--owners", metavar="PATH", help="only say who answers for this file")
+    graph_help.add_argument("--hops", type=int, default=2, metavar="N", help="edges in a row (2)")
+    graph_help.add_argument("--limit", type=int, default=10, metavar="N", help="how many nodes (10)")
+    graph_help.add_argument(
+        "--edges", metavar="KINDS", help="some of call,import,inherit,test,pair,owner (all but owner)"
+    )
 
     index_help = add_verb(
         verbs,
@@ -49,8 +80,13 @@ codeforge map --budget 4096 --focus src/server.py --query "session handling\""""
         "Bring the index up to date, or say how it is",
         """codeforge index
 codeforge index --status --json
-codeforge index --skipped""",
+codeforge index --skipped
+codeforge index explain src/server.py""",
     )
+    index_help.add_argument(
+        "what", nargs="?", choices=("explain",), help="say why a file is, or is not, in the index"
+    )
+    index_help.add_argument("path", nargs="?", help="the file to explain")
     which = index_help.add_mutually_exclusive_group()
     which.add_argument("--status", action="store_true", help="only say how complete and fresh it is")
     which.add_argument("--skipped", action="store_true", help="list the files that are left out, and why")
@@ -87,21 +123,108 @@ def _say_how_complete(context: Context, state: dict[str, Any]) -> None:
 
 
 def repo_map(context: Context) -> int:
-    """Print the map."""
+    """Print the map, or draw it."""
     given, out = context.arguments, context.out
+    if given.format in ("svg", "dot"):
+        return _picture(context)
     wanted = {"budget_tokens": given.budget, "focus": given.focus, "query": given.query}
     answer = context.daemon().call("repomap", wanted)
+    if given.format == "json" and not out.as_json:
+        _write(context, json.dumps(answer, indent=2, ensure_ascii=True) + "\n")
+        return 0
     out.json(answer)
-    out.text(answer["text"].rstrip("\n"))
+    if given.output:
+        _write(context, answer["text"])
+    else:
+        out.text(answer["text"].rstrip("\n"))
     facts = f"{answer['tokens']} of {answer['budget']} tokens, {answer['files']} files, {answer['symbols']} symbols"
-    out.line(out.paint(f"-- {facts}, {answer['cut']} more did not fit", DIM))
+    more = (
+        f"{answer['cut']} more in {answer['cut_files']} other files did not fit"
+        if answer["cut"]
+        else "all of it"
+    )
+    out.line(out.paint(f"-- {facts}, {more}", DIM))
     _say_how_complete(context, answer["index"])
     return 0
+
+
+def _picture(context: Context) -> int:
+    given = context.arguments
+    wanted = {"format": given.format, "files": given.files, "focus": given.focus, "query": given.query}
+    answer = context.daemon().call("repomap", wanted)
+    context.out.json(answer)
+    _write(context, answer["picture"])
+    facts = f"{answer['files']} files and {answer['edges']} edges drawn, {answer['cut_files']} files left out"
+    if given.output:
+        context.out.line(context.out.paint(f"-- {facts}", DIM))
+        _say_how_complete(context, answer["index"])
+    return 0
+
+
+def _write(context: Context, text: str) -> None:
+    """Into the file of ``--output``, else to the terminal."""
+    if context.arguments.output:
+        Path(context.arguments.output).write_text(text, encoding="utf-8", errors="replace")
+    else:
+        context.out.text(text.rstrip("\n"))
+
+
+def graph(context: Context) -> int:
+    """Print what a walk reaches, each with the way to it."""
+    given, out = context.arguments, context.out
+    if given.owners:
+        answer = context.daemon().call("graph.owners", {"path": given.owners})
+        out.json(answer)
+        out.line(out.paint("owners ", BOLD), ", ".join(map(safe, answer["owners"])) or "none named")
+        out.line(
+            out.paint("authors", BOLD),
+            ", ".join(map(safe, answer["authors"])) or "none in the latest commits",
+        )
+        return 0
+    names = ("query", "symbol", "path", "hops", "limit")
+    wanted = {name: value for name in names if (value := getattr(given, name)) is not None}
+    if given.edges:
+        wanted["edges"] = given.edges.split(",")
+    answer = context.daemon().call("graph.search", wanted)
+    out.json(answer)
+    for start in answer["start"]:
+        out.line(out.paint("from", DIM), safe(start))
+    for node in answer["nodes"]:
+        place = out.paint(f"{node['path']}:{node['line']}", CYAN)
+        name = node["name"].partition("::")[2]
+        out.line(f"{node['score']:.2f}", place, out.paint(f"{name} {node['kind']}".strip(), BOLD))
+        for step in node["why"]:
+            out.line("      ", out.paint(f"{step['source']} -{step['kind']}-> {step['target']}", DIM))
+    if not answer["nodes"]:
+        out.line("nothing is reached from there")
+    capped = ", cut off there" if answer["capped"] else ""
+    out.line(out.paint(f"-- {answer['visited']} nodes visited{capped}", DIM))
+    _say_how_complete(context, answer["index"])
+    return 0
+
+
+def _explain(context: Context) -> int:
+    answer = context.daemon().call("index.explain", {"path": context.arguments.path})
+    out = context.out
+    out.json(answer)
+    known = out.paint("indexed", GREEN) if answer["indexed"] else out.paint("not indexed", YELLOW)
+    out.line(known, safe(answer["reason"]), out.paint(f"({answer['rule']})", DIM) if answer["rule"] else "")
+    if answer["indexed"]:
+        facts = f"{answer['language']}, {answer['size']} bytes, {answer['lines']} lines"
+        out.line(f"{safe(facts)}, {answer['chunks']} chunks, {answer['symbols']} symbols")
+    if answer["stale"]:
+        out.line(out.paint("the file on disk is newer", YELLOW))
+    return 0 if answer["indexed"] else 1
 
 
 def index(context: Context) -> int:
     """Build, or tell the state."""
     given, out = context.arguments, context.out
+    if given.what == "explain":
+        if not given.path:
+            out.note("`codeforge index explain` needs a path")
+            return 2
+        return _explain(context)
     daemon = context.daemon()
     if given.skipped:
         answer = daemon.call("index.skipped", {"limit": 10_000})

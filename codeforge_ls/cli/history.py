@@ -6,7 +6,7 @@ from typing import Any
 
 from codeforge_ls.cli.output import BOLD, DIM, GREEN, YELLOW
 from codeforge_ls.cli.times import moment
-from codeforge_ls.cli.verb import Context, Subparsers, add_verb
+from codeforge_ls.cli.verb import Context, Subparsers, accept_key, add_verb, keyed
 
 
 def declare(verbs: Subparsers) -> None:
@@ -36,6 +36,7 @@ codeforge rewind CHECKPOINT_ID --all    the whole tree as it was then""",
     back.add_argument("target", metavar="RUN_OR_CHECKPOINT", help="id of a run or of a checkpoint")
     back.add_argument("--to", metavar="first|last|CHECKPOINT_ID", help="where to, for a run (first)")
     back.add_argument("--all", action="store_true", help="every file, not only those the run changed")
+    accept_key(back)
 
 
 def checkpoints(context: Context) -> int:
@@ -58,7 +59,8 @@ def checkpoints(context: Context) -> int:
 def rewind(context: Context) -> int:
     """Restore, and say how to undo that."""
     given, out = context.arguments, context.out
-    answer = context.daemon().call("checkpoint.restore", _wanted(given.target, given.to, whole=given.all))
+    wanted = keyed(given, _wanted(given.target, given.to, whole=given.all))
+    answer = context.daemon().call("checkpoint.restore", wanted)
     out.json(answer)
     for path in answer["changed"]:
         out.line(out.paint("restored", GREEN), out.paint(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codeforge_ls.cli.output import BOLD, DIM, RED, YELLOW, safe
-from codeforge_ls.cli.verb import Context, Subparsers, add_verb
+from codeforge_ls.cli.verb import Context, Subparsers, accept_key, add_verb, keyed
 
 LEVEL_COLORS = {"error": RED, "critical": RED, "warning": YELLOW}
 SHOWN_FIRST = ("time", "level", "service", "msg")
@@ -47,6 +47,7 @@ codeforge events drop --older-than 180""",
     events_help.add_argument(
         "--older-than", type=float, metavar="DAYS", help="drop: days without an event (setting)"
     )
+    accept_key(events_help)
 
     db_help = add_verb(
         verbs,
@@ -119,7 +120,7 @@ def events(context: Context) -> int:
             out.line(out.paint(place, RED))
         out.line(out.paint("sound" if answer["sound"] else "broken", BOLD))
         return 0 if answer["sound"] else 1
-    answer = context.daemon().call("events.drop", {"older_than_days": given.older_than})
+    answer = context.daemon().call("events.drop", keyed(given, {"older_than_days": given.older_than}))
     out.json(answer)
     for stream in answer["dropped"]:
         out.line(out.paint(stream))

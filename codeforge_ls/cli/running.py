@@ -10,7 +10,7 @@ from codeforge_ls.cli.connection import Connection
 from codeforge_ls.cli.live import Live
 from codeforge_ls.cli.output import BOLD, DIM
 from codeforge_ls.cli.times import moment
-from codeforge_ls.cli.verb import Context, Subparsers, add_verb
+from codeforge_ls.cli.verb import Context, Subparsers, accept_key, add_verb, keyed
 
 PAGE = 2000
 
@@ -25,6 +25,7 @@ def declare(verbs: Subparsers) -> None:
         """codeforge run "make the failing test in tests/test_io.py pass"
 codeforge run "explain the retry logic" --mode architect --profile plan-readonly
 codeforge run "fix the typo" --yes --json
+codeforge run "fix the typo" --detach --idempotency-key job-17
 codeforge run --resume RUN_ID""",
     )
     run_help.add_argument("task", nargs="?", help="what to do; - reads it from standard input")
@@ -91,6 +92,7 @@ def _how_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="M", help="the model, as litellm names it")
     parser.add_argument("--yes", action="store_true", help="allow what this run asks for, and nothing else")
     parser.add_argument("--detach", action="store_true", help="print the id and leave it at work")
+    accept_key(parser)
 
 
 def run(context: Context) -> int:
@@ -104,10 +106,10 @@ def run(context: Context) -> int:
     after = 0
     if given.resume is not None:
         after = _last_seq(daemon, given.resume)
-        run_id = daemon.call("run.resume", {"run_id": given.resume})["run_id"]
+        run_id = daemon.call("run.resume", keyed(given, {"run_id": given.resume}))["run_id"]
     else:
         task = sys.stdin.read() if given.task == "-" else given.task
-        run_id = daemon.call("run.start", {"task": task, **_wishes(given)})["run_id"]
+        run_id = daemon.call("run.start", keyed(given, {"task": task, **_wishes(given)}))["run_id"]
     if live is None:
         context.out.json({"run_id": run_id})
         context.out.line(context.out.paint(run_id))
@@ -165,7 +167,7 @@ def plan(context: Context) -> int:
         return 0
     if len(given.words) != 1:
         return _misused(context, f"plan {given.action} takes one PLAN_ID.")
-    answer = context.daemon().call(f"plan.{given.action}", {"plan_id": given.words[0]})
+    answer = context.daemon().call(f"plan.{given.action}", keyed(given, {"plan_id": given.words[0]}))
     out.json(answer)
     _show_plan(context, answer["plan"])
     return 0
@@ -177,7 +179,7 @@ def _start_plan(context: Context) -> int:
         return _misused(context, "plan start takes at least one task.")
     daemon, live = _watcher(context)
     wanted = {"tasks": given.words, "name": given.name, **_wishes(given)}
-    plan_id = daemon.call("plan.start", wanted)["plan_id"]
+    plan_id = daemon.call("plan.start", keyed(given, wanted))["plan_id"]
     if live is None:
         out.json({"plan_id": plan_id})
         out.line(out.paint(plan_id))

@@ -41,6 +41,7 @@ class Context:
             self._connection = Connection(str(self.root), options, start=start)
             if not self._connection.started and options.for_daemon():
                 self.out.note("a daemon runs already; --config and --set need `codeforge daemon restart`")
+            self._connection.on_replay = lambda: self.out.note("this key was used before: the answer of then")
         return self._connection
 
     def close(self) -> None:
@@ -48,6 +49,21 @@ class Context:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def accept_key(parser: argparse.ArgumentParser) -> None:
+    """Let a verb that changes something be repeated safely; ``keyed`` passes the key on."""
+    parser.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="repeat the verb with the same key and it is done once; kept for a day",
+    )
+
+
+def keyed(given: argparse.Namespace, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the operation that a verb is about, with its key if it has one."""
+    key = given.idempotency_key
+    return arguments if key is None else {**arguments, "idempotencyKey": key}
 
 
 def common_options(*, top: bool) -> argparse.ArgumentParser:

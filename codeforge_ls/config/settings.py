@@ -177,6 +177,16 @@ class RunSettings(Section):
     """Runs at work at the same time; more wait."""
 
 
+class RateLimitSettings(Section):
+    """How often one client may call: an editor, an agent or the terminal, over all its connections."""
+
+    per_second: float = Field(default=10, ge=0, le=100_000, json_schema_extra=TRUSTED)
+    """Calls a second that change something or start work, in the long run; one that only looks counts a tenth.
+    0: no limit."""
+    burst: int = Field(default=100, ge=1, le=1_000_000, json_schema_extra=TRUSTED)
+    """Such calls at once, after a pause."""
+
+
 class Settings(BaseSettings):
     """All settings. ``Settings()`` without values reads the environment only, as workers do (row CFG-4)."""
 
@@ -199,6 +209,7 @@ class Settings(BaseSettings):
     lsp: LspSettings = LspSettings()
     sandbox: SandboxSettings = SandboxSettings()
     runs: RunSettings = RunSettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,7 +1,8 @@
 """One terminal's session: JSON lines in, operations and events out, and a way to ask the person there.
 
 In: ``{"id", "op", "arguments"}``, ``{"answer": {"approval_id", "verdict"}}``.
-Out: ``{"id", "progress"}``, ``{"id", "event"}``, then ``{"id", "result"}`` or ``{"id", "error"}``;
+Out: ``{"id", "progress"}``, ``{"id", "event"}``, then ``{"id", "result"}`` or ``{"id", "error"}``; a result that was
+given before to the same idempotency key has ``"replayed": true``;
 ``{"ask": Approval}`` and ``{"withdraw": approval_id}`` once the terminal has attached.
 Besides the operations there are ``attach``, ``watch``, ``cancel``, ``daemon.status`` and ``daemon.stop``.
 A terminal that a foreign agent has started speaks for the agent: what is for people is refused, the rest is
@@ -134,8 +135,9 @@ class TerminalSession:
 
     async def _answer(self, call: int | str, op: str, arguments: JsonValue) -> None:
         request_id.set(f"{self._name}-{call}")
+        marks: JsonObject = {}
         try:
-            result = await self._perform(call, op, arguments)
+            result = await self._perform(call, op, arguments, lambda: marks.update(replayed=True))
         except asyncio.CancelledError:
             with contextlib.suppress(ConnectionError):
                 await self._fail(call, "cancelled", "The request was cancelled.")
@@ -150,9 +152,11 @@ class TerminalSession:
                 call, "internal", f"{type(error).__name__}: {error}", "See `codeforge logs errors`."
             )
         else:
-            await self.send({"id": call, "result": result})
+            await self.send({"id": call, "result": result, **marks})
 
-    async def _perform(self, call: int | str, op: str, arguments: JsonValue) -> JsonValue:
+    async def _perform(
+        self, call: int | str, op: str, arguments: JsonValue, on_replay: Callable[[], None]
+    ) -> JsonValue:
         await self._check_allowed(op, arguments)
         match op:
             case "daemon.status":
@@ -165,13 +169,13 @@ class TerminalSession:
             case "watch":
                 store = (await self._host.workspace()).store
                 return await watch(store, arguments, lambda event: self.send({"id": call, "event": event}))
-        operations = await self._host.operations()
+        operations, actor, progress = await self._host.operations(), self._actor(), self._progress(call)
         if op in STARTERS and self._channel is not None:
             async with self._channel.starting:
-                result = await operations.call(op, arguments, self._actor(), self._progress(call))
+                result = await operations.call(op, arguments, actor, progress, on_replay=on_replay)
                 self._channel.adopt(result)
                 return result
-        return await operations.call(op, arguments, self._actor(), self._progress(call))
+        return await operations.call(op, arguments, actor, progress, on_replay=on_replay)
 
     async def _attach(self, arguments: JsonValue) -> JsonValue:
         """Become a way to reach a person. ``{"scope": "mine"}``: only for runs that this session starts."""

@@ -20,6 +20,9 @@ KEPT_CONTENTS = 5_000
 CONTENT_TABLES = ("symbol", "use", "bag", "source", "content")
 
 
+Counts = tuple[int, int, int, dict[str, int], int]  # files, symbols, chunks, files by language, skipped files
+
+
 class SegmentRow(NamedTuple):
     """A saved segment and its size in chunks."""
 
@@ -259,7 +262,7 @@ class IndexDatabase:
 
     # -- for the status and the base segment
 
-    def counts(self) -> tuple[int, int, int, dict[str, int], int]:
+    def counts(self) -> Counts:
         """Files, symbols, chunks, files for each language, and skipped files."""
         sql = (
             "SELECT language, count(*), sum(symbols), sum(chunks) FROM present JOIN content ON content.id = content"

@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 from codeforge_ls.index.tokens import raw_words
 
-# How often a word of a field counts against one in the chunk's own text. Multiples of 1/8 are stored exactly.
+# How often a word of a field counts against one in the chunk's own text; below 32, in steps of WEIGHT_UNIT.
+WEIGHT_UNIT = 0.125
 TEXT = 1.0
 PATH = 1.0  # every folder and the file name
 STEM = 2.0  # on top of PATH, for the file name without its suffix

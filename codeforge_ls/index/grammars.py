@@ -9,14 +9,16 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from codeforge_ls.index.generic import generic_patterns
+
 if TYPE_CHECKING:
     from tree_sitter import Language, Query
 
 # Raise it when the tags, chunks or tokens made from the same source change: all content is parsed anew.
-FORMAT = 2
+FORMAT = 3
 
 QUERIES = Path(__file__).parent / "queries"
-QUERY_FILES = {"tsx": ("typescript", "tsx")}
+QUERY_FILES = {"tsx": ("typescript", "tsx"), "terraform": ("hcl",)}
 
 EXTENSIONS = {
     ".py": "python", ".pyi": "python", ".pyw": "python",
@@ -27,14 +29,31 @@ EXTENSIONS = {
     ".cs": "csharp", ".rb": "ruby", ".rake": "ruby", ".gemspec": "ruby", ".php": "php", ".swift": "swift",
     ".kt": "kotlin", ".kts": "kotlin", ".scala": "scala", ".sc": "scala", ".lua": "lua",
     ".sh": "bash", ".bash": "bash", ".bats": "bash", ".ex": "elixir", ".exs": "elixir",
-    ".hs": "haskell", ".zig": "zig",
+    ".hs": "haskell", ".zig": "zig", ".jl": "julia", ".r": "r", ".ml": "ocaml", ".mli": "ocaml_interface",
+    ".erl": "erlang", ".hrl": "erlang", ".pl": "perl", ".pm": "perl", ".clj": "clojure", ".cljs": "clojure",
+    ".cljc": "clojure", ".fs": "fsharp", ".fsx": "fsharp", ".dart": "dart", ".tf": "hcl", ".hcl": "hcl",
+    ".tfvars": "hcl", ".nix": "nix", ".mm": "objc", ".cmake": "cmake", ".mk": "make", ".proto": "proto",
+    ".sql": "sql", ".sol": "solidity", ".f90": "fortran", ".f95": "fortran", ".f03": "fortran", ".adb": "ada",
+    ".ads": "ada", ".vhd": "vhdl", ".vhdl": "vhdl", ".sv": "verilog", ".v": "verilog", ".elm": "elm",
+    ".purs": "purescript", ".gleam": "gleam", ".odin": "odin", ".nim": "nim", ".d": "d", ".pas": "pascal",
+    ".ps1": "powershell", ".psm1": "powershell", ".graphql": "graphql", ".gql": "graphql", ".thrift": "thrift",
+    ".capnp": "capnp", ".cu": "cuda", ".glsl": "glsl", ".hlsl": "hlsl", ".wgsl": "wgsl", ".m": "objc",
+    ".tcl": "tcl", ".el": "elisp", ".scm": "scheme", ".rkt": "racket", ".lisp": "commonlisp", ".cl": "commonlisp",
+    ".gd": "gdscript", ".hx": "haxe", ".cairo": "cairo", ".prisma": "prisma", ".bicep": "bicep",
+    ".star": "starlark", ".bzl": "starlark", ".pony": "pony", ".ino": "arduino", ".fish": "fish",
     ".md": "markdown", ".rst": "text", ".txt": "text", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml",
-    ".json": "json", ".html": "html", ".css": "css", ".scss": "css", ".sql": "sql", ".proto": "proto",
+    ".json": "json", ".html": "html", ".css": "css", ".scss": "css", ".vue": "vue", ".svelte": "svelte",
+    ".groovy": "groovy", ".gradle": "groovy",
 }  # fmt: skip
-FILE_NAMES = {"Makefile": "make", "Dockerfile": "docker", "Rakefile": "ruby", "Gemfile": "ruby"}
-# Text for search, never parsed; every other language has a grammar.
-PLAIN = {"text", "markdown", "toml", "yaml", "json", "html", "css", "sql", "proto", "make", "docker"}
-
+FILE_NAMES = {
+    "Makefile": "make", "GNUmakefile": "make", "makefile": "make", "Dockerfile": "docker", "Rakefile": "ruby",
+    "Gemfile": "ruby", "CMakeLists.txt": "cmake", "BUILD": "starlark", "BUILD.bazel": "starlark",
+    "Jenkinsfile": "groovy",
+}  # fmt: skip
+# Text for search, never parsed; every other language has a grammar. Cobol has none here: its grammar can hang.
+PLAIN = {
+    "text", "markdown", "toml", "yaml", "json", "html", "css", "docker", "vue", "svelte", "groovy",
+}  # fmt: skip
 # Tests map an extension to a grammar that hangs: ".cob=cobol".
 TEST_LANGUAGES = "CODEFORGE_TEST_LANGUAGES"
 
@@ -43,16 +62,22 @@ def language_of(path: str) -> str:
     """The language of a path by its name; ``text`` when nothing is known about it."""
     name = PurePosixPath(path)
     suffix = name.suffix.lower()
-    extra = dict(pair.split("=", 1) for pair in os.environ.get(TEST_LANGUAGES, "").split(",") if "=" in pair)
-    return extra.get(suffix) or EXTENSIONS.get(suffix) or FILE_NAMES.get(name.name, "text")
+    extra = _test_languages(os.environ.get(TEST_LANGUAGES, ""))
+    return extra.get(suffix) or FILE_NAMES.get(name.name) or EXTENSIONS.get(suffix, "text")
+
+
+@cache
+def _test_languages(text: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """A loaded grammar with its compiled tag query."""
+    """A loaded grammar with its compiled tag queries: what is defined, and what is used and imported."""
 
     language: Language
-    query: Query
+    definitions: Query
+    uses: Query
 
 
 class NoGrammar(Exception):
@@ -61,7 +86,10 @@ class NoGrammar(Exception):
 
 @cache
 def query_text(language: str) -> str:
-    """The tag query of a language as written in ``queries/``; empty when it has none."""
+    """The tag queries of a language as written in ``queries/``, a pattern a line; empty when it has none.
+
+    Then ``generic_patterns`` finds definitions.
+    """
     names = QUERY_FILES.get(language, (language,))
     files = [QUERIES / f"{name}.scm" for name in names]
     return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
@@ -81,6 +109,10 @@ def grammar(language: str) -> Grammar:
 
     try:
         loaded = get_language(language)  # type: ignore[arg-type]  # the names come from our own table
-        return Grammar(loaded, Query(loaded, query_text(language)))
+        # Two walks are cheaper than one: matches are needed for definitions only, and each costs a dictionary.
+        patterns = (query_text(language) or generic_patterns(loaded)).splitlines()
+        definitions = "\n".join(one for one in patterns if "@definition" in one)
+        uses = "\n".join(one for one in patterns if "@definition" not in one)
+        return Grammar(loaded, Query(loaded, definitions), Query(loaded, uses))
     except Exception as reason:  # any failure of foreign code means the same: no grammar
         raise NoGrammar(f"no grammar for {language}: {reason}") from reason

@@ -1,209 +1,500 @@
-"""The file graph: who uses what whom defines, and who imports whom; PageRank over it in scipy."""
+"""The code graph as readers see it: a mapped base, and over it the files that changed since, unsaved ones included."""
 
 from __future__ import annotations
 
-import math
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
-from codeforge_ls.index import records
-from codeforge_ls.index.imports import ImportResolver
-from codeforge_ls.index.tokens import split_word
+from codeforge_ls.index.graph_base import IMPORT_WEIGHT, KINDS, RANKED, Floats, GraphBase, Ints, name_factor
+from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
+from codeforge_ls.index.imports import ImportResolver, may_mean, path_key
+from codeforge_ls.index.ranks import BaseMatrices, NameFlow, page_rank
 
 if TYPE_CHECKING:
     import networkx
 
-Floats = npt.NDArray[np.float64]
-
-DAMPING, ROUNDS, TOLERANCE = 0.85, 100, 1e-6
-MANY_DEFINERS = 20  # a name defined in more files than this says nothing about who is meant
-LONG_NAME, LONG_FACTOR, PRIVATE_FACTOR = 8, 10.0, 0.1
-IMPORT_WEIGHT = 3.0
-WORD_FACTOR = 10.0  # names that share a word with the task are wanted more
-RANKED_KINDS = (
-    "function",
-    "method",
-    "class",
-    "interface",
-    "struct",
-    "enum",
-    "type",
-    "module",
-    "macro",
-    "constant",
-)
+MAX_CHANGED = 400  # files held over the base; more than these wait for the next one
+RANKED_KINDS = frozenset(KINDS[:RANKED])
+WARM = 1e-7  # by how much the kept ranks of all files together may still change: then none is off by 1e-6
 
 
-def page_rank(
-    matrix: csr_array,
-    personal: Floats | None = None,
-    *,
-    damping: float = DAMPING,
-    rounds: int = ROUNDS,
-    tolerance: float = TOLERANCE,
-) -> Floats:
-    """PageRank of a weighted adjacency matrix (row -> column), as ``networkx.pagerank`` defines it; sums to 1.
+@dataclass(slots=True)
+class ChangedFile:
+    """A file that is not as in the base: its facts, and its names by number."""
 
-    ``personal`` gives the restart weights and those of nodes without out-edges. Power iteration until the change
-    of all ranks together is under ``count * tolerance``, at most ``rounds`` times.
-    """
-    count = matrix.shape[0]
-    if not count:
-        return np.zeros(0)
-    restart = (
-        np.full(count, 1 / count) if personal is None or personal.sum() <= 0 else personal / personal.sum()
-    )
-    out = np.asarray(matrix.sum(axis=1)).ravel()
-    scale = np.divide(1.0, out, out=np.zeros(count), where=out > 0)
-    flow = matrix.T.tocsr()
-    dangling = out == 0
-    ranks: Floats = np.full(count, 1 / count)
-    for _ in range(rounds):
-        before = ranks
-        ranks = (
-            damping * (flow @ (before * scale) + before[dangling].sum() * restart) + (1 - damping) * restart
-        )
-        if np.abs(ranks - before).sum() < count * tolerance:
-            break
-    return ranks
+    content: int
+    facts: Facts
+    symbol_names: list[int] = field(default_factory=list)
+    use_names: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
+    use_weights: Floats = field(default_factory=lambda: np.zeros(0))
+    defines: tuple[int, ...] = ()
 
 
-@dataclass
-class FileGraph:
-    """Files as nodes, and one edge for each (user, definer, name): arrays of equal length.
+class CodeGraph:
+    """Files, symbols and names as numbers. ``follow`` brings it to the present; all else reads.
 
-    ``names[edge_names[i]]`` is the name of edge ``i``; imports have the name ``""``.
+    Files and names that the base does not know get the numbers after its own. A symbol is a pair of its file and
+    its place among that file's definitions.
     """
 
-    paths: list[str]
-    names: list[str]
-    sources: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
-    edge_names: npt.NDArray[np.int64]
-    weights: Floats
+    def __init__(self, base: GraphBase) -> None:
+        self.base, self.matrices = base, BaseMatrices(base)
+        self.paths = base.paths.every()
+        self.ids = {path: at for at, path in enumerate(self.paths)}
+        self.contents: list[int] = base["content"].tolist()
+        self.alive = np.ones(len(self.paths), bool)  # whether the base's facts of a file still hold
+        self.changed: dict[int, ChangedFile] = {}
+        self.unread = 0
+        self.version = (
+            0  # counts what ``follow`` changed: whoever derives something from the graph keeps it by this
+        )
+        self._new_names: dict[str, int] = {}
+        self._new_name_list: list[str] = []
+        self._definers = np.bincount(base["define_name"], minlength=len(base.names)).astype(np.int32)
+        self._resolver: ImportResolver | None = None
+        self._edge_alive = np.ones(len(base["edge_source"]), bool)
+        self._new_edges: dict[int, list[tuple[int, float]]] = {}  # imports of files whose rows do not hold
+        self._flow: NameFlow | None = None
+        kept = base.arrays.get("rank")
+        self._ranks: Floats = np.array(kept) if kept is not None else np.zeros(0)
+        self._ranked_version = 0 if kept is not None else -1
+        self._path_ranks: tuple[int, Ints] = (-1, np.zeros(0, np.int32))
 
-    @classmethod
-    def read(cls, db: sqlite3.Connection, present: Mapping[str, int]) -> FileGraph:
-        """Build it from the tables for the files that are present."""
-        paths = sorted(present)
-        nodes: dict[int, list[int]] = defaultdict(list)
-        for at, path in enumerate(paths):
-            nodes[present[path]].append(at)
-        names: dict[str, int] = {"": 0}
-        definers = _definers(db, nodes)
-        edges: list[tuple[int, int, int, float]] = []
-        for content, name, uses in records.uses(db):
-            targets = definers.get(name)
-            users = nodes.get(content)
-            if not targets or not users or len(targets) > MANY_DEFINERS:
-                continue
-            key = names.setdefault(name, len(names))
-            weight = math.sqrt(uses) * name_factor(name) / len(targets)
-            edges.extend(
-                (user, target, key, weight) for user in users for target in targets if user != target
-            )
-        resolver = ImportResolver(paths)
-        for content, module in {(content, module) for content, module, _ in records.imports(db)}:
-            for user in nodes.get(content, ()):
-                found = [target for target in resolver.resolve(paths[user], module) if target != user]
-                edges.extend((user, target, 0, IMPORT_WEIGHT / len(found)) for target in found)
-        edges.sort()
-        columns = list(zip(*edges, strict=True)) or [(), (), (), ()]
-        return cls(
-            paths,
-            list(names),
-            np.array(columns[0], np.int64),
-            np.array(columns[1], np.int64),
-            np.array(columns[2], np.int64),
-            np.array(columns[3], np.float64),
+    # -- the present
+
+    def follow(self, db: sqlite3.Connection, present: Mapping[str, int]) -> None:
+        """Take in what changed: the facts of a file are read when its content is another one."""
+        wanted = [path for path, content in present.items() if self._content(path) != content]
+        gone = [at for at, path in enumerate(self.paths) if self.contents[at] >= 0 and path not in present]
+        self.unread = 0
+        if not wanted and not gone:
+            return
+        for at in gone:
+            self._drop(at)
+        for path in wanted:
+            at = self.ids.get(path, -1)
+            content = present[path]
+            if at >= 0 and at < len(self.alive) and self._based(at) == content:
+                self._put(at, path, content, None)
+            elif len(self.changed) >= MAX_CHANGED and at not in self.changed:
+                self.unread += 1
+            else:
+                self._put(at, path, content, read_facts(db, content))
+        self.version += 1
+        self._flow = None
+
+    def _content(self, path: str) -> int:
+        at = self.ids.get(path)
+        return -1 if at is None else self.contents[at]
+
+    def _based(self, at: int) -> int:
+        return int(self.base["content"][at]) if at < len(self.base.paths) else -1
+
+    def _put(self, at: int, path: str, content: int, facts: Facts | None) -> None:
+        """Set a file to what the base says of it (``facts`` None) or to other facts."""
+        came = at < 0 or self.contents[at] < 0
+        if at < 0:
+            at = self.ids[path] = len(self.paths)
+            self.paths.append(path)
+            self.contents.append(-1)
+        if not came:
+            self._withdraw(at)
+        self.contents[at] = content
+        if facts is None:
+            self.alive[at] = True
+            self._count(self._base_defines(at), 1)
+        else:
+            self.changed[at] = changed = self._numbered(content, facts)
+            self._count(changed.defines, 1)
+        if came:
+            self._came_or_went(at, path, came=True)
+        self._renew_imports(at)
+
+    def _drop(self, at: int) -> None:
+        self._withdraw(at)
+        self.contents[at] = -1
+        self._came_or_went(at, self.paths[at], came=False)
+        self._renew_imports(at)
+
+    def _withdraw(self, at: int) -> None:
+        changed = self.changed.pop(at, None)
+        if changed is not None:
+            self._count(changed.defines, -1)
+        elif at < len(self.alive) and self.alive[at]:
+            self.alive[at] = False
+            self._count(self._base_defines(at), -1)
+
+    def _count(self, names: Sequence[int] | Ints, by: int) -> None:
+        self._definers[np.asarray(names, np.int64)] += by
+
+    def _base_defines(self, at: int) -> Ints:
+        start, end = self.base["symbol_start"][at : at + 2]
+        names = self.base["symbol_name"][start:end]
+        return np.unique(names[self.base["symbol_kind"][start:end] < RANKED])
+
+    def _numbered(self, content: int, facts: Facts) -> ChangedFile:
+        symbols = [self._name_number(row[0]) for row in facts.symbols]
+        uses = np.array([self._name_number(name) for name in facts.uses], np.int32)
+        factors = np.array([name_factor(name) for name in facts.uses], np.float32)
+        defines = {at for at, row in zip(symbols, facts.symbols, strict=True) if row[1] in RANKED_KINDS}
+        return ChangedFile(
+            content, facts, symbols, uses, np.sqrt(facts.counts) * factors, tuple(sorted(defines))
         )
 
-    def matrix(self) -> csr_array:
-        """The weights between files as one adjacency matrix."""
-        size = len(self.paths)
-        return csr_array((self.weights, (self.sources, self.targets)), shape=(size, size))
+    def _name_number(self, name: str) -> int:
+        at = self.name_id(name)
+        if at < 0:
+            at = self._new_names[name] = len(self.base.names) + len(self._new_names)
+            self._new_name_list.append(name)
+            if at >= len(self._definers):
+                self._definers = np.concatenate([self._definers, np.zeros(1024, np.int32)])
+        return at
 
-    def rank_files(self, personal: Mapping[str, float]) -> Floats:
-        """PageRank of each file, drawn towards the files of ``personal``."""
-        restart = None
-        if personal:
-            restart = np.array([personal.get(path, 0.0) for path in self.paths])
-            restart += 0.1 * max(restart.sum(), 1e-9) / max(1, len(self.paths))
-        return page_rank(self.matrix(), restart)
+    # -- imports
 
-    def flow(self, ranks: Floats, words: Sequence[str] = ()) -> tuple[npt.NDArray[np.int64], Floats]:
-        """How much rank flows into each defined name; names that have one of ``words`` draw more.
+    def _came_or_went(self, at: int, path: str, *, came: bool) -> None:
+        """A path is new or gone: the imports that may mean it are looked up again."""
+        resolver = self._resolver
+        if resolver is None:
+            others = ((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0 and n != at)
+            self._resolver = resolver = ImportResolver(others)
+            if came:
+                resolver.add(at, path)
+        elif came:
+            resolver.add(at, path)
+        else:
+            resolver.remove(at, path)
+        for file in self._importers(path):
+            if file != at:
+                self._renew_imports(file)
 
-        Returns ascending keys, ``file * len(names) + name``, and the rank of each.
-        """
-        if not len(self.sources):
-            return np.zeros(0, np.int64), np.zeros(0)
-        factor = np.ones(len(self.names))
-        factor[self.named_with(words)] = WORD_FACTOR
-        weights = self.weights * factor[self.edge_names]
-        out = np.bincount(self.sources, weights, minlength=len(self.paths))
-        flow = ranks[self.sources] * weights / out[self.sources]
-        unique, inverse = np.unique(self._keys, return_inverse=True)
-        return unique, np.bincount(inverse, flow).astype(np.float64)
+    def _importers(self, path: str) -> set[int]:
+        """The files with an import that may mean ``path``."""
+        base, last = self.base, path_key(path)[-1]
+        raw, offsets = bytes(base["module_text"]), base["module_at"]
+        named = np.zeros(len(base.modules), bool)
+        wanted = last.encode("utf-8", "surrogatepass")
+        at = raw.find(wanted)
+        while at >= 0:
+            named[np.searchsorted(offsets, at, side="right") - 1] = True
+            at = raw.find(wanted, at + 1)
+        # A relative import may also mean a folder above its own file, whose name is not in its text.
+        below = np.array([last in folder.split("/") for folder in self._folders()], bool)
+        files, modules = base["import_file"], base["import_module"]
+        likely = np.flatnonzero(named[modules] | (self._relative()[modules] & below[files]))
+        found: set[int] = set()
+        for row in likely.tolist():
+            file = int(files[row])
+            if file not in found and self.alive[file]:
+                folder, module = self.paths[file].rpartition("/")[0], base.modules[int(modules[row])]
+                if may_mean(folder, module, path):
+                    found.add(file)
+        for file, changed in self.changed.items():
+            folder = self.paths[file].rpartition("/")[0]
+            if any(may_mean(folder, module, path) for module in changed.facts.imports):
+                found.add(file)
+        return found
 
-    @cached_property
-    def _keys(self) -> npt.NDArray[np.int64]:
-        return self.targets * len(self.names) + self.edge_names
+    def _folders(self) -> list[str]:
+        return [path.rpartition("/")[0] for path in self.paths[: len(self.base.paths)]]
 
-    @cached_property
-    def name_ids(self) -> dict[str, int]:
-        """The position of each name in ``names``."""
-        return {name: at for at, name in enumerate(self.names)}
+    def _relative(self) -> npt.NDArray[np.bool_]:
+        """Which imports of the base begin with a dot."""
+        raw, offsets = self.base["module_text"], self.base["module_at"]
+        first = np.minimum(offsets[:-1], max(0, len(raw) - 1))
+        if not len(raw):
+            return np.zeros(len(first), bool)
+        return np.asarray(raw[first] == ord("."), bool)
 
-    @cached_property
-    def _by_word(self) -> dict[str, list[int]]:
-        return positions_by_word(self.names)
+    def _renew_imports(self, at: int) -> None:
+        """Look up a file's imports again."""
+        if at < len(self.base.paths):
+            start, end = np.searchsorted(self.base["edge_source"], (at, at + 1))
+            self._edge_alive[start:end] = False
+        self._new_edges.pop(at, None)
+        modules = self.modules(at)
+        if not modules:
+            return
+        if self._resolver is None:
+            present = ((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0)
+            self._resolver = ImportResolver(present)
+        edges: list[tuple[int, float]] = []
+        for module in modules:
+            found = [target for target in self._resolver.resolve(self.paths[at], module) if target != at]
+            edges.extend((target, IMPORT_WEIGHT / len(found)) for target in found)
+        self._new_edges[at] = edges
 
-    def named_with(self, words: Sequence[str]) -> list[int]:
-        """The positions of the names that have one of these words in them."""
-        return [at for word in words for at in self._by_word.get(word, ())]
+    def modules(self, at: int) -> tuple[str, ...]:
+        """The texts of a file's imports."""
+        if at in self.changed:
+            return self.changed[at].facts.imports
+        if not self._holds(at):
+            return ()
+        start, end = np.searchsorted(self.base["import_file"], (at, at + 1))
+        return tuple(self.base.modules[int(one)] for one in self.base["import_module"][start:end])
+
+    def imports(self, at: int) -> list[int]:
+        """The files that a file imports, ascending."""
+        if at in self._new_edges:
+            return sorted({target for target, _ in self._new_edges[at]})
+        start, end = np.searchsorted(self.base["edge_source"], (at, at + 1))
+        return _list(np.unique(self.base["edge_target"][start:end][self._edge_alive[start:end]]))
+
+    def importers(self, at: int) -> list[int]:
+        """The files that import a file, ascending."""
+        base = self.base
+        found = set(base["edge_source"][(base["edge_target"] == at) & self._edge_alive].tolist())
+        found |= {source for source, edges in self._new_edges.items() if any(to == at for to, _ in edges)}
+        return sorted(found)
+
+    def import_edges(self) -> tuple[Ints, Ints, Floats]:
+        """All import edges: sources, targets, weights."""
+        base, alive = self.base, self._edge_alive
+        new = [(source, *edge) for source, edges in sorted(self._new_edges.items()) for edge in edges]
+        columns = list(zip(*new, strict=True)) or [(), (), ()]
+        return (
+            np.concatenate([base["edge_source"][alive], np.array(columns[0], np.int32)]),
+            np.concatenate([base["edge_target"][alive], np.array(columns[1], np.int32)]),
+            np.concatenate([base["edge_weight"][alive], np.array(columns[2], np.float64)]),
+        )
+
+    # -- names and symbols
+
+    def _holds(self, at: int) -> bool:
+        return at < len(self.alive) and bool(self.alive[at])
+
+    def is_present(self, at: int) -> bool:
+        """Whether the file is in the index now."""
+        return self.contents[at] >= 0
+
+    @property
+    def name_count(self) -> int:
+        """How many names have a number."""
+        return len(self.base.names) + len(self._new_name_list)
+
+    def name(self, at: int) -> str:
+        """A name by its number."""
+        known = len(self.base.names)
+        return self.base.names[at] if at < known else self._new_name_list[at - known]
+
+    def name_id(self, name: str) -> int:
+        """The number of a name, -1 when no file has it."""
+        at = self.base.name_id(name)
+        return at if at >= 0 else self._new_names.get(name, -1)
+
+    def definers(self) -> Ints:
+        """In how many files each name is defined by a ranked kind."""
+        return self._definers[: self.name_count]
+
+    def symbol_count(self, at: int) -> int:
+        """How many definitions a file has."""
+        if at in self.changed:
+            return len(self.changed[at].facts.symbols)
+        if not self._holds(at):
+            return 0
+        start, end = self.base["symbol_start"][at : at + 2]
+        return int(end - start)
+
+    def symbol(self, file: int, ordinal: int) -> SymbolRow:
+        """A definition as a row."""
+        if file in self.changed:
+            return self.changed[file].facts.symbols[ordinal]
+        return self.base.symbol(int(self.base["symbol_start"][file]) + ordinal)
+
+    def kind(self, file: int, ordinal: int) -> str:
+        """The kind of a definition."""
+        if file in self.changed:
+            return self.changed[file].facts.symbols[ordinal][1]
+        return KINDS[self.base["symbol_kind"][self.base["symbol_start"][file] + ordinal]]
+
+    def innermost(self, file: int, line: int, kinds: Sequence[str]) -> int:
+        """The place of the innermost definition of these kinds around a line of a file, -1 for none."""
+        if file in self.changed:
+            rows = self.changed[file].facts.symbols
+            around = [at for at, row in enumerate(rows) if row[1] in kinds and row[2] <= line <= row[3]]
+            return max(around, key=lambda at: (rows[at][2], -rows[at][3]), default=-1)
+        if not self._holds(file):
+            return -1
+        start, end = self.base["symbol_start"][file : file + 2]
+        first, last = self.base["symbol_line"][start:end], self.base["symbol_end"][start:end]
+        wanted = [KINDS.index(kind) for kind in kinds]
+        held = (first <= line) & (line <= last) & np.isin(self.base["symbol_kind"][start:end], wanted)
+        found = np.flatnonzero(held)
+        return int(found[np.lexsort((last[found], -first[found]))[0]]) if len(found) else -1
+
+    def definitions(self, name: int) -> list[tuple[int, int]]:
+        """Where a name is defined, by file number and place in it."""
+        found: list[tuple[int, int]] = []
+        if 0 <= name < self.base.defined:
+            symbols = self.base.slice("named", name)
+            files = self.file_of(symbols)
+            starts = self.base["symbol_start"]
+            alive = self.alive[files]
+            files = files[alive]
+            found = list(zip(files.tolist(), (symbols[alive] - starts[files]).tolist(), strict=True))
+        for file, changed in self.changed.items():
+            found.extend((file, at) for at, one in enumerate(changed.symbol_names) if one == name)
+        return found
+
+    def file_of(self, symbols: Ints) -> npt.NDArray[np.int64]:
+        """The files of symbols of the base."""
+        return np.searchsorted(self.base["symbol_start"], symbols, side="right") - 1
+
+    def users(self, name: int) -> list[int]:
+        """The files that use a name, ascending."""
+        found: set[int] = set()
+        if 0 <= name < len(self.base.names):
+            files = self.base.slice("use_file", name)
+            found.update(files[self.alive[files]].tolist())
+        found.update(file for file, changed in self.changed.items() if name in changed.use_names)
+        return sorted(found)
+
+    # -- edges between definitions
+
+    def called(self, file: int, ordinal: int) -> list[int]:
+        """The names that a definition calls, or (-1) that a file calls outside of all."""
+        if file in self.changed:
+            changed = self.changed[file]
+            sources, names = changed.facts.calls
+            return _list(changed.use_names[names[sources == ordinal]])
+        if not self._holds(file):
+            return []
+        return _list(self.base.slice("out_name", self._source(file, ordinal)))
+
+    def callers(self, name: int) -> list[tuple[int, int]]:
+        """The definitions that call a name, and files (-1) that call it outside of all."""
+        found: list[tuple[int, int]] = []
+        if 0 <= name < len(self.base.names):
+            sources = self.base.slice("call_source", name)
+            symbols = sources[sources < len(self.base["symbol_name"])]
+            files = self.file_of(symbols)
+            inside = symbols - self.base["symbol_start"][files]
+            found = list(zip(files.tolist(), inside.tolist(), strict=True))
+            outside = sources[len(symbols) :] - len(self.base["symbol_name"])
+            found = [one for one in (*found, *((int(file), -1) for file in outside)) if self.alive[one[0]]]
+        for file, changed in self.changed.items():
+            sources, names = changed.facts.calls
+            found.extend((file, int(at)) for at in sources[changed.use_names[names] == name])
+        return found
+
+    def base_names(self, file: int, ordinal: int) -> list[int]:
+        """The names that the head of a type gives: what it extends or implements."""
+        if file in self.changed:
+            changed = self.changed[file]
+            sources, names = changed.facts.bases
+            return _list(changed.use_names[names[sources == ordinal]])
+        if not self._holds(file) or ordinal < 0:
+            return []
+        at = self._source(file, ordinal)
+        start, end = np.searchsorted(self.base["base_source"], (at, at + 1))
+        return _list(self.base["base_name"][start:end])
+
+    def extending(self, name: int) -> list[tuple[int, int]]:
+        """The types whose heads give a name."""
+        symbols = self.base["base_source"][self.base["base_name"] == name]
+        files = self.file_of(symbols)
+        inside = symbols - self.base["symbol_start"][files]
+        pairs = zip(files.tolist(), inside.tolist(), strict=True)
+        found = [one for one in pairs if self.alive[one[0]]]
+        for file, changed in self.changed.items():
+            sources, names = changed.facts.bases
+            found.extend((file, int(at)) for at in sources[changed.use_names[names] == name])
+        return found
+
+    def _source(self, file: int, ordinal: int) -> int:
+        if ordinal < 0:
+            return len(self.base["symbol_name"]) + file
+        return int(self.base["symbol_start"][file]) + ordinal
+
+    # -- ranks
+
+    def flow(self) -> NameFlow:
+        """How rank flows from users through names to definers, for the present state."""
+        if self._flow is None:
+            self._flow = NameFlow(self)
+        return self._flow
+
+    def ranks(self) -> Floats:
+        """PageRank of every file by number; those that are gone have 0. Kept, and warm when little changed."""
+        if self._ranked_version != self.version:
+            flow = self.flow()
+            start = np.zeros(len(self.paths))
+            start[: len(self._ranks)] = self._ranks
+            self._ranks = page_rank(flow, flow.present, start=start, tolerance=WARM)
+            self._ranked_version = self.version
+        return self._ranks
+
+    def path_ranks(self) -> Ints:
+        """The place of each file in the order of the paths: ties are broken by it."""
+        if self._path_ranks[0] != len(self.paths):
+            ranks = np.zeros(len(self.paths), np.int32)
+            ranks[sorted(range(len(self.paths)), key=self.paths.__getitem__)] = np.arange(len(self.paths))
+            self._path_ranks = len(self.paths), ranks
+        return self._path_ranks[1]
+
+    def warm(self) -> None:
+        """Make what the first change and the first map would have to wait for."""
+        self.ranks()
+        self.path_ranks()
+        if self._resolver is None:
+            self._resolver = ImportResolver((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0)
+
+    def between(self, files: Sequence[int]) -> list[tuple[int, int, float]]:
+        """The edges between a few files, those of equal ends added up, heaviest first."""
+        wanted = {file: at for at, file in enumerate(files)}
+        weights: dict[tuple[int, int], float] = {}
+        for source, target, weight in zip(*self.import_edges(), strict=True):
+            if int(source) in wanted and int(target) in wanted:
+                key = int(source), int(target)
+                weights[key] = weights.get(key, 0.0) + float(weight)
+        flow = self.flow()
+        names = {name for file in files for name in self.defined_names(file) if flow.counts[name]}
+        for name in names:
+            targets = {file for file, at in self.definitions(name) if self._is_ranked(file, at)}
+            for user, weight in flow.users(name):
+                if user in wanted:
+                    for target in targets & wanted.keys() - {user}:
+                        key = user, target
+                        weights[key] = weights.get(key, 0.0) + weight / len(targets)
+        edges = [(*key, weight) for key, weight in weights.items()]
+        return sorted(edges, key=lambda one: (-one[2], self.paths[one[0]], self.paths[one[1]]))
+
+    def defined_names(self, at: int) -> list[int]:
+        """The names that a file defines by a ranked kind."""
+        if at in self.changed:
+            return list(self.changed[at].defines)
+        return _list(self._base_defines(at)) if self._holds(at) else []
+
+    def edges(self) -> Iterator[tuple[int, int, float]]:
+        """Every edge between files with its weight, imports and names; parallel ones are not added up."""
+        yield from zip(*(column.tolist() for column in self.import_edges()), strict=True)
+        flow = self.flow()
+        for name in np.flatnonzero((self.definers() > 0) & flow.counts).tolist():
+            targets = sorted({file for file, at in self.definitions(name) if self._is_ranked(file, at)})
+            for user, weight in flow.users(name):
+                yield from ((user, target, weight / len(targets)) for target in targets if target != user)
+
+    def _is_ranked(self, file: int, ordinal: int) -> bool:
+        return self.kind(file, ordinal) in RANKED_KINDS
 
     def to_networkx(self) -> networkx.DiGraph[str]:
-        """The same graph for networkx: the reference in tests, and for export. Weights of parallel edges add up."""
+        """The file graph for networkx: the reference in tests, and for export. Weights of parallel edges add up."""
         import networkx
 
         graph: networkx.DiGraph[str] = networkx.DiGraph()
-        graph.add_nodes_from(self.paths)
-        for source, target, weight in zip(self.sources, self.targets, self.weights, strict=True):
+        graph.add_nodes_from(path for at, path in enumerate(self.paths) if self.contents[at] >= 0)
+        for source, target, weight in self.edges():
             one, other = self.paths[source], self.paths[target]
             earlier = graph.get_edge_data(one, other, {"weight": 0.0})["weight"]
-            graph.add_edge(one, other, weight=earlier + float(weight))
+            graph.add_edge(one, other, weight=earlier + weight)
         return graph
 
 
-def name_factor(name: str) -> float:
-    """Long names are telling, private ones are not meant for other files."""
-    return (LONG_FACTOR if len(name) >= LONG_NAME else 1.0) * (
-        PRIVATE_FACTOR if name.startswith("_") else 1.0
-    )
-
-
-def positions_by_word(names: Iterable[str]) -> dict[str, list[int]]:
-    """For each word, the positions of the names that have it as a part or are it."""
-    positions: dict[str, list[int]] = defaultdict(list)
-    for at, name in enumerate(names):
-        for word in set(split_word(name)):
-            positions[word].append(at)
-    return positions
-
-
-def _definers(db: sqlite3.Connection, nodes: Mapping[int, list[int]]) -> dict[str, list[int]]:
-    marks = ",".join("?" * len(RANKED_KINDS))
-    sql = f"SELECT DISTINCT name, content FROM symbol WHERE kind IN ({marks})"  # noqa: S608 - marks only
-    definers: dict[str, list[int]] = defaultdict(list)
-    for name, content in db.execute(sql, RANKED_KINDS):
-        definers[name].extend(nodes.get(content, ()))
-    return definers
+def _list(numbers: npt.NDArray[np.integer[Any]]) -> list[int]:
+    found: list[int] = numbers.tolist()
+    return found

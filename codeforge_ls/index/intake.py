@@ -17,7 +17,7 @@ from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParseHung, ParserPool
 from codeforge_ls.index.reading import Refusal, Source, check_text, content_digest, read_source
 
-BATCH_FILES, BATCH_SECONDS = 200, 0.25  # a transaction while building holds at most so much
+BATCH_FILES, BATCH_SECONDS = 400, 1.0  # a transaction while building holds at most so much
 HUNG = "quarantined"
 
 

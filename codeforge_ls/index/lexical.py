@@ -7,6 +7,7 @@ A segment is the unit for whatever is kept beside it: chunks are numbered from 0
 from __future__ import annotations
 
 import json
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csc_array, csr_array
+from scipy.sparse import csc_array, csr_array
 
 from codeforge_ls.index.extract import Bags, ChunkRow
-from codeforge_ls.index.fields import TEXT, defined_words, path_words
-from codeforge_ls.index.tokens import tokens
+from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
+from codeforge_ls.index.tokens import MAX_WORD, tokens
 
 FORMAT = 4  # raise it when the arrays or what is counted in them change: segments are written anew
 Ints = npt.NDArray[np.int32]
@@ -117,58 +118,72 @@ class Postings:
 def invert(files: Iterable[tuple[str, int, list[ChunkRow], bytes]]) -> Postings:
     """Make postings from ``(path, content, chunks, packed words)`` of each file."""
     raw: defaultdict[bytes, int] = defaultdict(count().__next__)
-    paths: list[str] = []
-    contents: list[int] = []
-    names: list[str] = []
-    places: list[tuple[int, int, int]] = []
-    rows: list[Ints] = []
-    columns: list[Ints] = []
-    values: list[npt.NDArray[np.float32]] = []
+    number = raw.__getitem__
+    paths, contents, names = list[str](), list[int](), list[str]()
+    places = array("i")
+    text, of_path, defined = _Rows(), _Rows(), _Rows()
     for path, content, chunks, packed in files:
-        bags, first, file = Bags.open(packed), len(places), len(paths)
-        ids = np.array([raw[word] for word in bags.vocabulary], np.int32)
-        rows.append(
-            np.repeat(
-                np.arange(first, first + len(chunks), dtype=np.int32), np.frombuffer(bags.sizes, np.uint32)
-            )
+        bags = Bags.open(packed)
+        ids = np.fromiter(map(number, bags.vocabulary), np.int32, len(bags.vocabulary))
+        text.add(
+            bags.sizes.tobytes(), ids[np.frombuffer(bags.positions, np.uint32)].tobytes(), bytes(bags.counts)
         )
-        columns.append(ids[np.frombuffer(bags.positions, np.uint32)])
-        values.append(TEXT * np.frombuffer(bags.counts, np.uint8).astype(np.float32))
-        extra = [(at, raw[word], weight) for word, weight in path_words(path) for at in range(len(chunks))]
-        for at, (start, end, symbol, kind, defines) in enumerate(chunks):
-            places.append((file, start, end))
+        of_path.add_weighted([(number(word), weight) for word, weight in path_words(path)])
+        for start, end, symbol, kind, defines in chunks:
+            places.extend((len(paths), start, end))
             names.append(f"{symbol}\t{kind}")
-            extra += [(at, raw[word], weight) for word, weight in defined_words(defines)]
-        added = np.array(extra, np.float64).reshape(-1, 3)
-        rows.append(added[:, 0].astype(np.int32) + np.int32(first))
-        columns.append(added[:, 1].astype(np.int32))
-        values.append(added[:, 2].astype(np.float32))
+            defined.add_weighted([(number(word), weight) for word, weight in defined_words(defines)])
         paths.append(path)
         contents.append(content)
-    entries = (
-        np.concatenate(values) if values else np.zeros(0, np.float32),
-        (_joined(rows), _joined(columns)),
-    )
-    counted = coo_array(entries, shape=(len(places), len(raw)), dtype=np.float32).tocsr()
     split, vocabulary = _splitting(raw)
-    by_chunk = counted @ split
+    where = np.frombuffer(places, np.int32).reshape(-1, 3)
+    width = len(raw)
+    by_chunk = text.matrix(width, TEXT) @ split
+    by_chunk = by_chunk + (of_path.matrix(width, WEIGHT_UNIT) @ split)[where[:, 0]]
+    by_chunk = by_chunk + defined.matrix(width, WEIGHT_UNIT) @ split
+    lengths = np.asarray(by_chunk.sum(axis=1), np.float32).reshape(-1)
     lists = by_chunk.tocsc()
-    weights = np.minimum(lists.data, np.float32(2048)).astype(np.float16)
     return Postings(
-        places=np.array(places, np.int32).reshape(-1, 3),
-        lengths=np.asarray(by_chunk.sum(axis=1), np.float32).reshape(-1),
+        places=where,
+        lengths=lengths,
         contents=np.array(contents, np.int64),
         starts=lists.indptr.astype(np.int64),
-        chunks=lists.indices.astype(np.int32),
-        weights=weights,
+        chunks=lists.indices.astype(np.int32, copy=False),
+        weights=np.minimum(lists.data, np.float32(2048)).astype(np.float16),
         paths=Texts.of(paths),
         names=Texts.of(names),
         vocabulary=Texts.of(vocabulary),
     )
 
 
-def _joined(parts: Sequence[Ints]) -> Ints:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+class _Rows:
+    """The rows of a sparse matrix in growing byte strings: no object for each number."""
+
+    def __init__(self) -> None:
+        self._sizes, self._columns, self._values = bytearray(), bytearray(), bytearray()
+
+    def add(self, sizes: bytes, columns: bytes, values: bytes) -> None:
+        """Several rows: their sizes (32 bits), all columns (32 bits) and all values (8 bits)."""
+        self._sizes += sizes
+        self._columns += columns
+        self._values += values
+
+    def add_weighted(self, row: Sequence[tuple[int, float]]) -> None:
+        """One row of ``(column, weight)``; weights are kept in steps of ``WEIGHT_UNIT``."""
+        if not row:
+            self._sizes += b"\0\0\0\0"
+            return
+        values = bytes(min(255, round(weight / WEIGHT_UNIT)) for _, weight in row)
+        self.add(array("I", (len(row),)).tobytes(), array("i", (at for at, _ in row)).tobytes(), values)
+
+    def matrix(self, width: int, unit: float) -> csr_array:
+        """The rows as (rows, ``width``), values times ``unit``."""
+        sizes = np.frombuffer(self._sizes, np.uint32)
+        starts = np.zeros(len(sizes) + 1, np.int32)
+        np.cumsum(sizes, out=starts[1:])
+        values = np.frombuffer(self._values, np.uint8).astype(np.float32) * np.float32(unit)
+        columns = np.frombuffer(self._columns, np.int32)
+        return csr_array((values, columns, starts), shape=(len(sizes), width))
 
 
 def _splitting(raw: Iterable[bytes]) -> tuple[csr_array, list[str]]:
@@ -177,7 +192,10 @@ def _splitting(raw: Iterable[bytes]) -> tuple[csr_array, list[str]]:
     ids: list[int] = []
     ends = [0]
     for word in raw:
-        ids += [known[token] for token in tokens(word.decode("utf-8", "replace"))]
+        if word.isalpha() and word.islower() and len(word) <= MAX_WORD:  # ASCII and one part: most are
+            ids.append(known[word.decode()])
+        else:
+            ids += [known[token] for token in tokens(word.decode("utf-8", "replace"))]
         ends.append(len(ids))
     vocabulary = sorted(known)
     order = np.empty(len(known), np.int32)

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
+from codeforge_ls.child import die_with_parent, take_stdio
 from codeforge_ls.index.chunks import cut_chunks
 from codeforge_ls.index.extract import Extract, pack_bags, pack_chunks, pack_imports, pack_places
 from codeforge_ls.index.grammars import PLAIN, NoGrammar, content_version, grammar, language_of
@@ -24,7 +25,6 @@ from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.lines import Lines
 from codeforge_ls.index.reading import LinkCheck, Refusal, Source, check_text, content_digest, read_source
 from codeforge_ls.index.tags import Tags, read_tags
-from codeforge_ls.workers import die_with_parent, take_stdio
 
 COMPRESSION = 1  # the fastest: texts are read far less often than written while a repository is indexed
 COLLECT_AFTER = (

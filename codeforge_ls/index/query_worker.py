@@ -11,27 +11,24 @@ from pathlib import Path
 
 from pathspec import PathSpec
 
-from codeforge_ls.index import symbols
 from codeforge_ls.index.dense import DenseLeg
 from codeforge_ls.index.file_ranking import rank_files
 from codeforge_ls.index.grammars import language_of
-from codeforge_ls.index.graph import FileGraph
+from codeforge_ls.index.graph_answers import GraphAnswers
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
-from codeforge_ls.index.ranking import Definition, Leg, Ranked, is_symbol, path_weight, rank
-from codeforge_ls.index.repomap import MapTable, estimate_tokens, pack
+from codeforge_ls.index.ranking import Definition, Leg, Ranked, is_symbol, rank
 from codeforge_ls.index.scan import Scanner
 from codeforge_ls.index.snapshot import Snapshot, resident_bytes
 from codeforge_ls.index.tokens import query_tokens
 from codeforge_ls.index.wordvectors import shipped
 from codeforge_ls.model.base import JsonObject, JsonValue
-from codeforge_ls.model.errors import InvalidInput, Unavailable
+from codeforge_ls.model.errors import InvalidInput
 from codeforge_ls.workers import Emit, Handler, serve
 
 MIN_POOL, POOL_FACTOR = 50, 5  # chunks that enter the ranking: five for each hit wanted
 MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
-FOCUS_WEIGHT, LEXICAL_WEIGHT = 1.0, 0.3
 VECTORS = "vectors"
 SYMBOL_DENSE, DENSE = 0.3, 0.5  # weight of the vectors: a name is better found as it is written
 
@@ -46,8 +43,7 @@ class QueryWorker:
         self._dense = DenseLeg(state / "segments", shipped)
         self._dense_weight = DENSE
         self._scanner = Scanner(root, limits)
-        self._map: tuple[FileGraph, MapTable] | None = None
-        self._map_generation = -1
+        self.answers = GraphAnswers(state, self._snapshot, self._refresh, self._condition, self._found_paths)
 
     # -- search
 
@@ -125,7 +121,7 @@ class QueryWorker:
     def _defining(self, name: str) -> list[tuple[ChunkPlace, str]]:
         """The chunks in which a name is defined, with the kinds of the definitions."""
         places: list[tuple[ChunkPlace, str]] = []
-        for symbol in symbols.find(self._snapshot, name, MAX_DEFINITIONS, prefix=False):
+        for symbol in self.answers.defining(name, MAX_DEFINITIONS):
             path, line = str(symbol["path"]), int(str(symbol["name_line"]))
             content = self._snapshot.present[path]
             for start, end, inside, kind in self._snapshot.chunks(content):
@@ -144,79 +140,12 @@ class QueryWorker:
         hits: list[JsonValue] = [_hit(score, place, text) for score, place, text in found]
         return {"hits": hits, "legs": ["scan"], "complete": complete, **self._condition()}
 
-    # -- symbols
-
-    async def symbols(self, params: JsonObject, _emit: Emit) -> JsonValue:
-        """Definitions by name or prefix, or the outline of a path."""
-        self._must_be_there()
-        limit, path = int(str(params["limit"])), params.get("path")
-        if isinstance(path, str):
-            found = symbols.outline(self._snapshot, path, limit)
-            name = params.get("name")
-            kept = [one for one in found if not name or one["name"] == name]
-            return {"definitions": [*kept], **self._condition()}
-        name = str(params.get("name") or "")
-        found = symbols.find(self._snapshot, name, limit, prefix=bool(params.get("prefix")))
-        return {"definitions": [*found], **self._condition()}
-
-    async def symbol_info(self, params: JsonObject, _emit: Emit) -> JsonValue:
-        """Definition, references or callers of a name or of what stands at a position."""
-        self._must_be_there()
-        path = str(params["path"]) if params.get("path") else None
-        name = str(params.get("name") or "")
-        if not name and path is not None:
-            position = int(str(params["line"])), int(str(params["column"]))
-            name = symbols.name_at(self._snapshot, path, *position)
-        limit, relation = int(str(params["limit"])), params["relation"]
-        last = name.replace("::", ".").split(".")[-1]
-        definitions = symbols.find(self._snapshot, name, limit, prefix=False)
-        definitions = symbols.near_first(definitions, path)
-        uses: list[JsonObject] = []
-        if relation == "references":
-            uses = symbols.references(self._snapshot, last, limit)
-        elif relation == "callers":
-            uses = symbols.references(self._snapshot, last, limit, kinds=("call",))
-            definitions = symbols.callers(self._snapshot, uses, limit)
-        return {"name": name, "definitions": [*definitions], "references": [*uses], **self._condition()}
-
-    # -- map
-
-    async def repo_map(self, params: JsonObject, _emit: Emit) -> JsonValue:
-        """The map for a budget, drawn to focus files and to what a query finds."""
-        budget, query = int(str(params["budget_tokens"])), str(params.get("query") or "")
-        if not self._refresh():
-            return {"text": "", "tokens": 0, "files": 0, "symbols": 0, "cut": 0, **self._condition()}
-        if self._map is None or self._map_generation != self._snapshot.generation:
-            graph = FileGraph.read(self._snapshot.db, self._snapshot.present)
-            self._map = graph, MapTable(self._snapshot.db, self._snapshot.present, graph)
-            self._map_generation = self._snapshot.generation
-        graph, table = self._map
-        words = query_tokens(query, keep_stop_words=False) if query.strip() else []
-        ranks = graph.rank_files(self._personal(params.get("focus"), words))
-        hidden = params.get("exclude")
-        excluded = {str(path) for path in hidden} if isinstance(hidden, list) else set[str]()
-        entries = (entry for entry in table.entries(ranks, words) if entry.path not in excluded)
-        packed = pack(entries, len(table), budget)
-        return {
-            "text": packed.text,
-            "tokens": estimate_tokens(packed.text),
-            "files": packed.files,
-            "symbols": packed.symbols,
-            "cut": packed.cut,
-            **self._condition(),
-        }
-
-    def _personal(self, focus: JsonValue, words: Sequence[str]) -> dict[str, float]:
-        """Restart weights: the files in focus, and the files a query finds, best first."""
-        weights: dict[str, float] = {}
-        if isinstance(focus, list):
-            for path in focus:
-                weights[str(path)] = FOCUS_WEIGHT
-        if words and self._snapshot.searchable:
-            for at, (_, place) in enumerate(self._lexical(words, _every_path, MIN_POOL)):
-                weight = LEXICAL_WEIGHT * path_weight(place.path) / (at + 1)
-                weights[place.path] = weights.get(place.path, 0.0) + weight
-        return weights
+    def _found_paths(self, words: Sequence[str], count: int) -> list[str]:
+        """The files of the best chunks for some words, each once, best first."""
+        if not words or not self._snapshot.searchable:
+            return []
+        found = self._lexical(words, _every_path, MIN_POOL)
+        return list(dict.fromkeys(place.path for _, place in found))[:count]
 
     # -- state
 
@@ -232,10 +161,6 @@ class QueryWorker:
             logging.getLogger(__name__).warning("index.db cannot be read: %s", error)
             self._snapshot.close()
             return False
-
-    def _must_be_there(self) -> None:
-        if not self._refresh():
-            raise Unavailable("The index is not there yet.", hint="It is being built; try again in a moment.")
 
     def _condition(self) -> JsonObject:
         return {
@@ -288,14 +213,18 @@ async def main() -> None:
     worker = QueryWorker(Path(sys.argv[1]), Path(sys.argv[2]), Limits.from_json(sys.argv[3]))
     handlers: dict[str, Handler] = {
         "search": worker.search,
-        "symbols": worker.symbols,
-        "symbol_info": worker.symbol_info,
-        "repo_map": worker.repo_map,
+        "symbols": worker.answers.symbols,
+        "symbol_info": worker.answers.symbol_info,
+        "calls": worker.answers.calls,
+        "owners": worker.answers.owners,
+        "walk": worker.answers.walk,
+        "repo_map": worker.answers.repo_map,
+        "picture": worker.answers.picture,
+        "warm": worker.answers.warm,
         "memory": worker.memory,
     }
-    await serve(handlers)
+    await serve("query-worker", handlers)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     asyncio.run(main())

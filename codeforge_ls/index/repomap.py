@@ -1,42 +1,56 @@
-"""The repo map: the definitions that matter most, as text that never exceeds a token budget."""
+"""The repo map: the definitions that matter most, as lines that never exceed a token budget."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from codeforge_ls.index.graph import RANKED_KINDS, WORD_FACTOR, FileGraph, Floats, positions_by_word
+from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
+from codeforge_ls.index.graph_base import RANKED, Floats, GraphBase, Ints
 from codeforge_ls.index.ranking import NOISE, PROSE
+from codeforge_ls.index.ranks import page_rank
+from codeforge_ls.index.tokens import split_word
 
 CHARACTERS = 4  # a token is four characters, rounded up (features, CTX-1)
 LINE = 160  # a signature line is cut here
 OWN = 0.1  # share of a file's own rank that its definitions divide among them, used by others or not
 SIDE_WEIGHT = 0.1  # tests, examples and docs
+WORD_FACTOR = 10.0  # names that share a word with the task are wanted more
+AROUND = 3  # characters of a line beside its text: the least indentation and the end
+DEEPEST = 3  # definitions inside so many others are details
 MISSES = 40  # so many definitions in a row that do not fit end the packing
+FIRST = 2_000  # definitions put in order at first; the rest only if these do not fill the budget
+NEAR = 5e-3  # the same of personalised ranks; networkx stops at one millionth a file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One definition that may go on the map."""
+    """One definition that may go on the map; ``node`` is its file and place in the graph."""
 
     path: str
     line: int
     depth: int
     text: str
     rank: float
+    node: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The text and what is on it; ``cut`` definitions did not fit."""
+    """The text and what is on it, best first; ``cut`` definitions did not fit."""
 
     text: str
     files: int
-    symbols: int
+    entries: tuple[Entry, ...]
     cut: int
+
+    @property
+    def symbols(self) -> int:
+        """How many definitions are shown whole."""
+        return len(self.entries)
 
 
 def estimate_tokens(text: str) -> int:
@@ -44,67 +58,179 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS)
 
 
-class MapTable:
-    """All definitions of a workspace in arrays, so that a map for other words or files costs milliseconds."""
+@dataclass(frozen=True)
+class _Lines:
+    """What each definition that may go on the map costs, in arrays of equal length."""
 
-    def __init__(self, db: sqlite3.Connection, present: Mapping[str, int], graph: FileGraph) -> None:
+    files: npt.NDArray[np.int64]
+    ordinals: Ints
+    names: npt.NDArray[np.int64]
+    lines: Ints
+    costs: Ints  # characters of the line, or a little more: bytes are counted
+    own_uses: Floats  # the weight with which the file itself uses the name
+    shares: Floats  # of the file's own rank
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> _Lines:
+        return _Lines(
+            self.files[kept], self.ordinals[kept], self.names[kept], self.lines[kept], self.costs[kept],
+            self.own_uses[kept], self.shares[kept],
+        )  # fmt: skip
+
+
+class MapTable:
+    """All definitions of a graph in arrays, so that a map for other words or files costs milliseconds."""
+
+    def __init__(self, graph: CodeGraph) -> None:
         self._graph = graph
-        self._shown: list[tuple[int, str]] = []  # depth and text
-        names: list[str] = []
-        files: list[int] = []
-        lines: list[int] = []
-        shares: list[float] = []
-        sides = [SIDE_WEIGHT if NOISE.search(path) or PROSE.search(path) else 1.0 for path in graph.paths]
-        rows = _definitions(db)
-        for file, path in enumerate(graph.paths):
-            definitions = rows.get(present[path], ())
-            for name, line, scope, signature in definitions:
-                self._shown.append((scope.count(".") + 1 if scope else 0, (signature or name)[:LINE]))
-                names.append(name)
-                files.append(file)
-                lines.append(line)
-                shares.append(sides[file] / len(definitions))
-        self._sides = np.array(sides)
-        self._files, self._lines = np.array(files, np.int64), np.array(lines, np.int64)
-        self._shares = np.array(shares)
-        ids = np.array([graph.name_ids.get(name, -1) for name in names], np.int64)
-        self._keys = np.where(ids >= 0, self._files * len(graph.names) + ids, -1)
-        self._by_word = positions_by_word(names)
+        self._base = _base_lines(graph.base)
+        self._version = -1
+        self._table = self._base
+        self._sides: Floats = np.zeros(0)
+        self._file_count = 0
+
+    def _refresh(self) -> None:
+        graph = self._graph
+        if self._version == graph.version:
+            return
+        known = len(self._sides)
+        sides = [
+            SIDE_WEIGHT if NOISE.search(one) or PROSE.search(one) else 1.0 for one in graph.paths[known:]
+        ]
+        self._sides = np.concatenate([self._sides, sides])
+        kept = graph.alive[self._base.files]
+        tables = [self._base.only(kept), *(self._changed(at) for at in sorted(graph.changed))]
+        columns = [
+            np.concatenate([getattr(table, name) for table in tables]) for name in _Lines.__dataclass_fields__
+        ]
+        self._table = _Lines(*columns)
+        self._version = graph.version
+        self._file_count = len(np.unique(self._table.files))
+
+    def _changed(self, file: int) -> _Lines:
+        changed = self._graph.changed[file]
+        rows = [
+            (at, row)
+            for at, row in enumerate(changed.facts.symbols)
+            if row[1] in RANKED_KINDS and row[6].count(".") < DEEPEST
+        ]
+        names = np.array([changed.symbol_names[at] for at, _ in rows], np.int64)
+        weights = dict(zip(changed.use_names.tolist(), changed.use_weights.tolist(), strict=True))
+        own = [weights.get(name, 0.0) for name in names.tolist()]
+        costs = [_cost(_depth(row[6]), row[7] or row[0]) for _, row in rows]
+        ordinals, lines = [at for at, _ in rows], [row[4] for _, row in rows]
+        return _Lines(
+            np.full(len(rows), file, np.int64), np.array(ordinals, np.int32), names, np.array(lines, np.int32),
+            np.array(costs, np.int32), np.array(own, np.float64), np.full(len(rows), 1 / max(1, len(rows))),
+        )  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self._shown)
+        self._refresh()
+        return len(self._table.files)
 
-    def entries(self, ranks: Floats, words: Sequence[str]) -> Iterator[Entry]:
-        """The definitions, best first; equal ones by path and line."""
-        if not self._shown:
+    def files(self) -> int:
+        """How many files have a definition that may go on the map."""
+        self._refresh()
+        return self._file_count
+
+    def entries(
+        self, personal: Floats | None, words: Sequence[str], names: Sequence[int] = ()
+    ) -> Iterator[Entry]:
+        """The definitions, best rank per token first; equal ones by path and line.
+
+        ``personal`` are restart weights of the files; names with one of ``words``, and ``names``, draw more rank.
+        """
+        self._refresh()
+        graph, table = self._graph, self._table
+        if not len(table.files):
             return
-        own = OWN * ranks[self._files] * self._shares
-        own[[at for word in words for at in self._by_word.get(word, ())]] *= WORD_FACTOR
-        value = own + self._inflow(ranks, words) * self._sides[self._files]
-        for at in np.lexsort((self._lines, self._files, -value)):
-            depth, text = self._shown[at]
-            path = self._graph.paths[self._files[at]]
-            yield Entry(path, int(self._lines[at]), depth, text, float(value[at]))
+        value = self._values(personal, words, names)
+        paths = graph.path_ranks()[table.files]
+        remaining: npt.NDArray[np.int64] = np.arange(len(value))
+        count = FIRST
+        while len(remaining):
+            if count < len(remaining):
+                least = np.partition(value[remaining], len(remaining) - count)[len(remaining) - count]
+                chosen = value[remaining] >= least
+            else:
+                chosen = np.ones(len(remaining), bool)
+            batch = remaining[chosen]
+            density = value[batch] / table.costs[batch]
+            for at in batch[np.lexsort((table.lines[batch], paths[batch], -density))].tolist():
+                yield self._entry(at, float(value[at]))
+            remaining, count = remaining[~chosen], count * 4
 
-    def _inflow(self, ranks: Floats, words: Sequence[str]) -> Floats:
-        keys, sums = self._graph.flow(ranks, words)
-        if not len(keys):
-            return np.zeros(len(self._shown))
-        at = np.minimum(np.searchsorted(keys, self._keys), len(keys) - 1)
-        return np.where(keys[at] == self._keys, sums[at], 0.0)
+    def _values(self, personal: Floats | None, words: Sequence[str], names: Sequence[int]) -> Floats:
+        graph, table, flow = self._graph, self._table, self._graph.flow()
+        ranks = graph.ranks() if personal is None else page_rank(flow, flow.present, personal, tolerance=NEAR)
+        factor = np.ones(graph.name_count)
+        factor[self._named_with(words)] = WORD_FACTOR
+        factor[list(names)] = WORD_FACTOR
+        out = flow.outweights(factor)
+        outflow = np.divide(ranks, out, out=np.zeros(len(ranks)), where=out > 0)
+        arrived = flow.gather(outflow) * factor
+        shared = flow.share * factor
+        own_use = table.own_uses * outflow[table.files]
+        inflow = flow.share[table.names] * arrived[table.names] - shared[table.names] * own_use
+        own = OWN * ranks[table.files] * table.shares * factor[table.names]
+        value: Floats = (own + np.maximum(inflow, 0.0)) * self._sides[table.files]
+        return value
+
+    def _named_with(self, words: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The numbers of the names that have one of these words in them."""
+        base, graph = self._graph.base, self._graph
+        found = [np.zeros(0, np.int64)]
+        for word in words:
+            at = base.words.find(word)
+            if at >= 0:
+                start, end = base["worded_start"][at : at + 2]
+                found.append(base["worded"][start:end].astype(np.int64))
+        wanted = set(words)
+        fresh = {
+            at
+            for changed in graph.changed.values()
+            for at, row in zip(changed.symbol_names, changed.facts.symbols, strict=True)
+            if wanted and not wanted.isdisjoint(split_word(row[0]))
+        }
+        return np.concatenate([*found, np.array(sorted(fresh), np.int64)])
+
+    def _entry(self, at: int, rank: float) -> Entry:
+        table = self._table
+        file, ordinal = int(table.files[at]), int(table.ordinals[at])
+        graph = self._graph
+        if file in graph.changed:
+            row = graph.changed[file].facts.symbols[ordinal]
+            name, scope, signature = row[0], row[6], row[7]
+        else:
+            base = graph.base
+            symbol = int(base["symbol_start"][file]) + ordinal
+            scope, signature = base.scopes[int(base["symbol_scope"][symbol])], base.signatures[symbol]
+            name = graph.name(int(table.names[at]))
+        text = (signature or name)[:LINE]
+        return Entry(graph.paths[file], int(table.lines[at]), _depth(scope), text, rank, (file, ordinal))
 
 
-def _definitions(db: sqlite3.Connection) -> dict[int, list[tuple[str, int, str, str]]]:
-    """``(name, line, scope, signature)`` of what may go on a map, by content."""
-    marks = ",".join("?" * len(RANKED_KINDS))
-    sql = (
-        f"SELECT content, name, name_line, scope, signature FROM symbol WHERE kind IN ({marks})"  # noqa: S608 - marks only
-        " AND length(scope) - length(replace(scope, '.', '')) < 3"
-    )
-    found: dict[int, list[tuple[str, int, str, str]]] = {}
-    for content, name, line, scope, signature in db.execute(sql, RANKED_KINDS):
-        found.setdefault(content, []).append((name, line, scope, signature))
-    return found
+def _base_lines(base: GraphBase) -> _Lines:
+    """The definitions of a base that may go on a map."""
+    scopes = base.scopes.every()
+    depths = np.array([scope.count(".") for scope in scopes], np.int32)
+    indents = np.array([scope.count(".") + bool(scope) for scope in scopes], np.int32)
+    shown = (base["symbol_kind"] < RANKED) & (depths[base["symbol_scope"]] < DEEPEST)
+    symbols = np.flatnonzero(shown)
+    lengths = np.minimum(np.diff(base["signature_at"])[symbols], LINE)
+    costs = 2 * indents[base["symbol_scope"][symbols]] + AROUND + lengths
+    starts = base["symbol_start"]
+    files = np.searchsorted(starts, symbols, side="right") - 1
+    uses = base["symbol_use"][symbols]
+    names = base["symbol_name"][symbols].astype(np.int64)
+    own = np.zeros(len(symbols))
+    used = uses >= 0
+    own[used] = np.sqrt(base["use_count"][uses[used]].astype(np.float64))
+    own[used] *= base["name_factor"][names[used]].astype(np.float64)
+    counts = np.bincount(files, minlength=len(base.paths))
+    return _Lines(
+        files, (symbols - starts[files]).astype(np.int32), names, base["symbol_name_line"][symbols],
+        costs.astype(np.int32), own, 1 / counts[files],
+    )  # fmt: skip
 
 
 def pack(entries: Iterable[Entry], total: int, budget_tokens: int) -> Packed:
@@ -115,13 +241,13 @@ def pack(entries: Iterable[Entry], total: int, budget_tokens: int) -> Packed:
     room = budget_tokens * CHARACTERS
     taken: dict[str, list[Entry]] = {}
     seen: set[tuple[str, int]] = set()
-    count = missed = 0
+    missed = 0
     first: Entry | None = None
     for entry in entries:
         first = first or entry
         if (entry.path, entry.line) in seen:
             continue
-        cost = len(_line(entry)) + (0 if entry.path in taken else len(_head(entry.path)))
+        cost = _cost(entry.depth, entry.text) + (0 if entry.path in taken else len(_head(entry.path)))
         if cost > room:
             missed += 1
             if missed > MISSES:
@@ -131,16 +257,29 @@ def pack(entries: Iterable[Entry], total: int, budget_tokens: int) -> Packed:
         room -= cost
         seen.add((entry.path, entry.line))
         taken.setdefault(entry.path, []).append(entry)
-        count += 1
     if not taken and first:
         text = (_head(first.path) + _line(first))[: budget_tokens * CHARACTERS]
-        return Packed(text, 1, 0, total)
+        return Packed(text, 1, (), total)
     order = sorted(taken, key=lambda path: (-sum(one.rank for one in taken[path]), path))
     parts: list[str] = []
     for path in order:
         parts.append(_head(path))
         parts.extend(_line(one) for one in sorted(taken[path], key=lambda one: one.line))
-    return Packed("".join(parts), len(taken), count, total - count)
+    every = sorted((one for ones in taken.values() for one in ones), key=_best_first)
+    return Packed("".join(parts), len(taken), tuple(every), total - len(every))
+
+
+def _best_first(entry: Entry) -> tuple[float, str, int]:
+    return -entry.rank, entry.path, entry.line
+
+
+def _depth(scope: str) -> int:
+    return scope.count(".") + 1 if scope else 0
+
+
+def _cost(depth: int, text: str) -> int:
+    """Characters of a line of the map."""
+    return 2 * depth + AROUND + len(text[:LINE])
 
 
 def _head(path: str) -> str:

@@ -2,7 +2,7 @@
 
 Arguments: index.db, the folder of segments, the start of the new names, and what to write as JSON: ``{"since": g}`` for
 the files that changed after a generation, with ``"merge": [names]`` also those of other segments, ``{"all": true}`` for
-every file. Prints JSON: the new names, newest first, the generation that is in them, and the sizes of all of them.
+every file. Prints JSON: the new segments, the generation that is in them, and the CPU seconds it took.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codeforge_ls.child import die_with_parent
 from codeforge_ls.index import records
 from codeforge_ls.index.extract import ChunkRow
 from codeforge_ls.index.lexical import BadSegment, invert, open_segment, save_segment
-from codeforge_ls.workers import die_with_parent
 
 MAX_CHUNKS = 120_000  # in one segment: bounds the memory of this process to some 300 MB
 
@@ -38,13 +39,20 @@ def main() -> None:
     if not wanted.get("all"):
         present = _chosen(db, folder, present, wanted)
     written: list[dict[str, object]] = []
-    for number, files in enumerate(_batches(records.bags(db, present.items()))):
-        postings = invert(files)
-        target = f"{name}-{number}"
+    files = _Batches(records.bags(db, present.items()))
+    while not files.done or not written:
+        postings = invert(files.batch())
+        target = f"{name}-{len(written)}"
         save_segment(folder / f".{target}", postings)
         (folder / f".{target}").rename(folder / target)
         written.append({"name": target, "chunks": len(postings)})
-    os.write(1, json.dumps({"generation": int(row[0]) if row else 0, "segments": written}).encode())
+        del postings
+    answer = {
+        "generation": int(row[0]) if row else 0,
+        "segments": written,
+        "seconds": time.process_time(),
+    }
+    os.write(1, json.dumps(answer).encode())
 
 
 def _chosen(
@@ -61,18 +69,26 @@ def _chosen(
     return {path: present[path] for path in sorted(paths) if path in present}
 
 
-def _batches(files: Iterable[File]) -> Iterator[list[File]]:
-    """Groups of at most ``MAX_CHUNKS`` chunks; at least one group, if an empty one."""
-    batch: list[File] = []
-    size, some = 0, False
-    for file in files:
-        if batch and size + len(file[2]) > MAX_CHUNKS:
-            yield batch
-            batch, size, some = [], 0, True
-        batch.append(file)
-        size += len(file[2])
-    if batch or not some:
-        yield batch
+class _Batches:
+    """Files in groups of about ``MAX_CHUNKS`` chunks, one file in memory at a time."""
+
+    def __init__(self, files: Iterator[File]) -> None:
+        self._files = files
+        self._next = next(files, None)
+
+    @property
+    def done(self) -> bool:
+        """Whether no file is left."""
+        return self._next is None
+
+    def batch(self) -> Iterator[File]:
+        """The files of the next group."""
+        size = 0
+        while self._next is not None and size < MAX_CHUNKS:
+            file, self._next = self._next, None
+            size += len(file[2])
+            self._next = next(self._files, None)
+            yield file
 
 
 if __name__ == "__main__":

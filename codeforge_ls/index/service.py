@@ -6,19 +6,28 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from codeforge_ls.index.changes import Changes, lone_surrogate, relative_path
 from codeforge_ls.index.limits import IndexSettings, Limits
-from codeforge_ls.model.base import JsonObject, JsonValue
+from codeforge_ls.index.owners import Owners
+from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, Unavailable
 from codeforge_ls.model.index import (
+    CallAnswer,
+    EdgeKind,
+    FileOwners,
+    GraphAnswer,
+    GraphPicture,
     Hit,
+    IndexExplanation,
     IndexState,
     IndexStatus,
+    MapEntry,
     Reference,
+    Relation,
     RepoMap,
     SearchAnswer,
     SkippedFile,
@@ -29,11 +38,11 @@ from codeforge_ls.workers import Worker, WorkerDied, WorkerState
 
 log = logging.getLogger(__name__)
 
-Relation = Literal["definition", "references", "callers"]
-
 # A question waits this long for changes on their way, if they are few: it should know the last key stroke.
 SETTLE_SECONDS, SETTLE_CHANGES = 0.25, 20
 MAX_QUERY, MAX_NAME = 10_000, 500
+# What a walk follows unless it is told; owners cost a call of git.
+WALKED = (EdgeKind.CALL, EdgeKind.IMPORT, EdgeKind.INHERIT, EdgeKind.TEST, EdgeKind.PAIR)
 # Answers pass through the event loop: these keep each under a few milliseconds of decoding.
 MAX_LIMIT, MAX_SYMBOLS, MAX_BUDGET = 200, 5_000, 100_000
 RETRY_SECONDS = 0.2
@@ -52,7 +61,9 @@ class Index:
         state: Path,
         settings: IndexSettings,
         on_status: Callable[[IndexStatus], None] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
+        """``env`` is the workers' whole environment; None takes this process's."""
         self._root = root
         self._limits = Limits.of(settings)
         self._status = IndexStatus(state=IndexState.EMPTY, percent=0)
@@ -66,7 +77,11 @@ class Index:
         self._tasks: list[asyncio.Task[None]] = []
         arguments = [str(root), str(state), self._limits.to_json()]
         # One thread each: the workers are the parallelism, and BLAS threads cost memory.
-        env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}
+        env = {**(os.environ if env is None else env)} | {
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "DISABLE_TQDM": "1",
+        }
         # -P: a module of the workspace must not be imported in place of ours.
         command = [sys.executable, "-P", "-m"]
         self._writer = Worker(
@@ -78,6 +93,8 @@ class Index:
             on_start=self._writer_started,
             on_crash=self._writer_crashed,
         )
+        self._owners = Owners(root)
+        self._writing_graph: asyncio.Task[bool] | None = None
         self._reader = Worker("query", [*command, "codeforge_ls.index.query_worker", *arguments], env=env)
 
     # -- life
@@ -95,6 +112,8 @@ class Index:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._writing_graph is not None:
+            self._writing_graph.cancel()
         await asyncio.gather(self._writer.stop(), self._reader.stop())
 
     def worker_pids(self) -> dict[str, int]:
@@ -185,19 +204,119 @@ class Index:
         params: JsonObject = {
             "budget_tokens": _within("budget_tokens", budget_tokens, 1, MAX_BUDGET),
             "focus": [path for path in near if path],
+            "open": [*sorted(self._open)],
             "query": _text("query", query, MAX_QUERY) if query else "",
             "exclude": list(exclude),
         }
         raw = await self._ask("repo_map", params)
+        entries = [row for row in _list(raw, "entries") if isinstance(row, list)]
         return RepoMap(
             text=str(raw["text"]),
             tokens=int(str(raw["tokens"])),
             budget=budget_tokens,
             files=int(str(raw["files"])),
-            symbols=int(str(raw["symbols"])),
+            symbols=len(entries),
             cut=int(str(raw["cut"])),
+            cut_files=int(str(raw.get("cut_files", 0))),
+            entries=tuple(
+                MapEntry.model_validate(dict(zip(MapEntry.model_fields, row, strict=True))) for row in entries
+            ),
             index=self._condition(raw),
         )
+
+    async def picture(
+        self, files: int = 30, focus: Sequence[str] = (), query: str = "", exclude: Sequence[str] = ()
+    ) -> GraphPicture:
+        """The top of the file graph: at most ``files`` files, as the map ranks them, and the edges between them."""
+        near = [relative_path(self._root, path) for path in focus]
+        params: JsonObject = {
+            "files": _within("files", files, 2, 200),
+            "focus": [path for path in near if path],
+            "open": [*sorted(self._open)],
+            "query": _text("query", query, MAX_QUERY) if query else "",
+            "exclude": list(exclude),
+        }
+        raw = await self._ask("picture", params)
+        return GraphPicture.model_validate({**_only(raw, GraphPicture), "index": self._condition(raw)})
+
+    async def graph_search(
+        self,
+        query: str | None = None,
+        *,
+        symbol: str | None = None,
+        path: str | None = None,
+        edges: Sequence[EdgeKind] = WALKED,
+        hops: int = 2,
+        limit: int = 10,
+        most: int = 200,
+    ) -> GraphAnswer:
+        """What is reached from the hits of a query, from a symbol (of a path), or from a path.
+
+        Each hop, at most ``hops`` (1 to 4), keeps 0.7 of the score; at most ``most`` nodes are visited. Raises
+        ``NotFound`` and ``InvalidInput``; ``Unavailable`` when owners are asked for and git cannot tell.
+        """
+        inside = relative_path(self._root, path) if path else None
+        if path and not inside:
+            raise InvalidInput(f"{path} is outside the workspace.", data={"field": "path"})
+        if not (query or symbol or path):
+            raise InvalidInput("A query, a symbol or a path is needed.", data={"field": "query"})
+        params: JsonObject = {
+            "query": _text("query", query, MAX_QUERY) if query else "",
+            "symbol": _text("symbol", symbol, MAX_NAME) if symbol else "",
+            "path": inside,
+            "edges": [EdgeKind(kind).value for kind in edges],
+            "hops": _within("hops", hops, 1, 4),
+            "limit": _within("limit", limit, 1, MAX_LIMIT),
+            "most": _within("most", most, 1, 2_000),
+        }
+        if EdgeKind.OWNER in edges:
+            params["owners_key"] = await self._owners.key()
+        raw = await self._ask("walk", params)
+        if raw.get("needs_owners"):
+            table = await self._owners.table()
+            await self._reader.call("owners", {"key": params["owners_key"], "owners": table}, repeat=True)
+            raw = await self._ask("walk", params)
+        return GraphAnswer.model_validate({**_only(raw, GraphAnswer), "index": self._condition(raw)})
+
+    async def owners(self, path: str) -> FileOwners:
+        """Who owns a file by CODEOWNERS, and who changed it most lately. Costs one call of git a commit."""
+        inside = relative_path(self._root, path)
+        if not inside:
+            raise InvalidInput(f"{path} is outside the workspace.", data={"field": "path"})
+        return await self._owners.of(inside)
+
+    async def calls(
+        self,
+        path: str,
+        line: int,
+        column: int,
+        direction: Literal["none", "incoming", "outgoing"] = "none",
+        limit: int = 200,
+    ) -> CallAnswer:
+        """The definition at a position (line 1-based, column 0-based UTF-16), or the one that the name there means;
+        and who calls it or whom it calls. Raises ``NotFound``."""
+        inside = relative_path(self._root, path)
+        if not inside:
+            raise InvalidInput(f"{path} is outside the workspace.", data={"field": "path"})
+        params: JsonObject = {
+            "path": inside,
+            "line": _within("line", line, 1, 10_000_000),
+            "column": _within("column", column, 0, 10_000_000),
+            "direction": direction,
+            "limit": _within("limit", limit, 1, MAX_SYMBOLS),
+        }
+        raw = await self._ask("calls", params)
+        return CallAnswer.model_validate({**_only(raw, CallAnswer), "index": self._condition(raw)})
+
+    async def explain(self, path: str) -> IndexExplanation:
+        """Why a file is, or is not, in the index. Raises ``InvalidInput`` for a path outside the workspace."""
+        inside = relative_path(self._root, path)
+        if not inside:
+            raise InvalidInput(f"{path} is outside the workspace.", data={"field": "path"})
+        raw = await self._writer.call("explain", {"path": inside}, repeat=True)
+        if not isinstance(raw, dict):
+            raise Unavailable("The index worker gave no answer.", hint="Try again.")
+        return IndexExplanation.model_validate({**raw, "index": self.status()})
 
     async def symbols(
         self, name: str | None = None, path: str | None = None, limit: int = 100, prefix: bool = False
@@ -233,11 +352,13 @@ class Index:
         """What a name, or the name at a position (line 1-based, column 0-based UTF-16), means and who uses it.
 
         ``references`` adds all uses of the name; ``callers`` gives the calls as references and the functions they
-        are in as definitions. Uses are found by name, not by binding. Raises ``NotFound``, ``InvalidInput``.
+        are in as definitions; the others give as definitions what it calls (``callees``), what extends it
+        (``implementations``), or all that is one edge away (``neighbours``). Uses are found by name, not by binding.
+        Raises ``NotFound``, ``InvalidInput``.
         """
-        if relation not in {"definition", "references", "callers"}:
+        if relation not in get_args(Relation):
             raise InvalidInput(
-                "relation is 'definition', 'references' or 'callers'.", data={"field": "relation"}
+                f"relation is one of {', '.join(get_args(Relation))}.", data={"field": "relation"}
             )
         inside = relative_path(self._root, path) if path else None
         if not name and (inside is None or line is None or column is None):
@@ -326,7 +447,7 @@ class Index:
     async def _warm_reader(self) -> None:
         """Start the query worker before the first question: its imports take half a second."""
         try:
-            await self._reader.call("memory", {}, repeat=True)
+            await self._reader.call("warm", {}, repeat=True)
         except Unavailable as error:
             log.warning("query worker: %s", error.text)
 
@@ -366,7 +487,17 @@ class Index:
         if raw.get("bad_vectors"):
             log.warning("vectors of segments are unusable: %s", raw["bad_vectors"])
             await self._tried(self._writer.call("drop_vectors", {"segments": raw["bad_vectors"]}))
+        if raw.get("graph_stale"):
+            self._renew_graph(damaged=raw["graph_stale"] == "damaged")
         return raw
+
+    def _renew_graph(self, *, damaged: bool) -> None:
+        """Have the code graph written again, once at a time, and not while a build will do it anyway."""
+        idle = self._writing_graph is None or self._writing_graph.done()
+        if idle and self._status.state is IndexState.READY:
+            self._writing_graph = asyncio.create_task(
+                self._tried(self._writer.call("write_graph", {"damaged": damaged}))
+            )
 
     def _condition(self, raw: JsonObject) -> IndexStatus:
         """The status for an answer: files the reader has not taken in yet are stale too."""
@@ -381,6 +512,11 @@ class Index:
             references=tuple(Reference.model_validate(one) for one in _list(raw, "references")),
             index=self._condition(raw),
         )
+
+
+def _only(raw: JsonObject, model: type[Frozen]) -> JsonObject:
+    """The fields of a model out of an answer that carries more."""
+    return {name: value for name, value in raw.items() if name in model.model_fields}
 
 
 def _list(raw: JsonObject, key: str) -> list[JsonValue]:

@@ -51,6 +51,7 @@ class Snapshot:
         self.parts: list[Part] = []
         self.lexical = Collection()
         self.segment_problem = ""
+        self.graph_name = ""
         self._segment_names: list[str] = []
         self._where: dict[str, list[tuple[Part, int]]] = defaultdict(list)
         self._newer: dict[str, int] = {}
@@ -105,6 +106,7 @@ class Snapshot:
     def _catch_up(self) -> None:
         meta = dict(self.db.execute("SELECT key, value FROM meta").fetchall())
         generation = int(meta.get("generation", 0))
+        graph_name = meta.get("graph", "")
         names = json.loads(meta.get("segments") or "[]")
         if names != self._segment_names or self.generation < 0 or generation < self.generation:
             self._load(names)
@@ -112,6 +114,7 @@ class Snapshot:
             sql = "SELECT DISTINCT path FROM change WHERE generation > ?"
             self._follow([row[0] for row in self.db.execute(sql, (self.generation,))])
         self.generation = generation
+        self.graph_name = graph_name
 
     def _load(self, names: list[str]) -> None:
         """Map the segments, newest first; what they do not have as it is now is read into memory."""

@@ -1,4 +1,4 @@
-"""Symbol lookups over index.db: definitions by name, prefix or letters, outlines, references and callers."""
+"""Symbol lookups: definitions by name, prefix or letters, outlines, references and callers."""
 
 from __future__ import annotations
 
@@ -6,55 +6,76 @@ import re
 from collections.abc import Iterable, Sequence
 
 from codeforge_ls.index import records
+from codeforge_ls.index.calls import Node
+from codeforge_ls.index.graph import CodeGraph
+from codeforge_ls.index.graph_facts import CALLABLE, SymbolRow, places_of
+from codeforge_ls.index.name_search import NameSearch
 from codeforge_ls.index.snapshot import Snapshot
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import NotFound
 
-COLUMNS = "content, name, kind, start_line, end_line, name_line, name_column, scope, signature"
-CALLABLE = ("function", "method", "class", "macro")
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
-Row = tuple[int, str, str, int, int, int, int, str, str]
+COLUMNS = "name, kind, start_line, end_line, name_line, name_column, scope, signature"
 
 
-def find(snapshot: Snapshot, name: str, limit: int, *, prefix: bool) -> list[JsonObject]:
+def find(
+    snapshot: Snapshot, graph: CodeGraph, search: NameSearch, name: str, limit: int, *, prefix: bool
+) -> list[JsonObject]:
     """Definitions of ``name``; with ``prefix`` also names that start with it, contain it or have its letters in order.
 
     A qualified name (``Class.method``, ``a::b``) must also match the end of the scope.
     """
-    *outer, last = [part for part in re.split(r"::|->|[.#/\\]", name.strip()) if part] or [""]
+    *outer, last = split_name(name)
     if not last:
         return []
-    if not prefix:
-        rows = _rows(snapshot, "name = ? COLLATE NOCASE ORDER BY name = ? DESC", (last, last), limit * 4)
-        exact = [row for row in rows if row[1] == last] or rows
-        return _present(snapshot, _scoped(exact, outer), limit)
-    found: dict[tuple[int, int, int], Row] = {}
-    escaped = re.sub(r"([%_!])", r"!\1", last)
-    letters = "%".join(re.sub(r"([%_!])", r"!\1", letter) for letter in last)
-    for pattern in (escaped, f"{escaped}%", f"%{escaped}%", f"%{letters}%"):
-        order = "name LIKE ? ESCAPE '!' ORDER BY length(name), name"
-        for row in _rows(snapshot, order, (pattern,), limit * 4):
-            found.setdefault((row[0], row[5], row[6]), row)
-        if len(found) >= limit:
+    if prefix:
+        wanted = search.find(last, limit)
+    else:
+        exact = graph.name_id(last)
+        wanted = [exact] if exact >= 0 and graph.definitions(exact) else search.exact(last)
+    found: list[tuple[SymbolRow, str]] = []
+    for one in wanted:
+        found.extend((graph.symbol(*node), graph.paths[node[0]]) for node in graph.definitions(one))
+        if len(found) >= 4 * limit and not outer:
             break
-    return _present(snapshot, _scoped(list(found.values()), outer), limit)
+    if graph.unread:
+        found.extend(_unread(snapshot, graph, last, limit, prefix=prefix))
+    return [symbol_json(*one) for one in _scoped(found, outer)[:limit]]
+
+
+def split_name(name: str) -> list[str]:
+    """The parts of a qualified name, the last one empty when there is none."""
+    return [part for part in re.split(r"::|->|[.#/\\]", name.strip()) if part] or [""]
+
+
+def nodes_named(graph: CodeGraph, name: str) -> list[Node]:
+    """The definitions of a name, qualified or not, as nodes of the graph."""
+    *outer, last = split_name(name)
+    nodes = graph.definitions(graph.name_id(last))
+    if not outer:
+        return nodes
+    inside = [node for node in nodes if graph.symbol(*node)[6].split(".")[-1] == outer[-1]]
+    return inside or nodes
 
 
 def outline(snapshot: Snapshot, path: str, limit: int) -> list[JsonObject]:
     """The definitions of one file in order. Raises ``NotFound`` for a file that is not in the index."""
+    content = content_of(snapshot, path)
+    sql = f"SELECT {COLUMNS} FROM symbol WHERE content = ? ORDER BY start_line, end_line DESC, name_column LIMIT ?"  # noqa: S608 - columns of this file
+    return [symbol_json(row, path) for row in snapshot.db.execute(sql, (content, limit))]
+
+
+def content_of(snapshot: Snapshot, path: str) -> int:
+    """The content of a path. Raises ``NotFound``."""
     content = snapshot.present.get(path)
     if content is None:
-        raise NotFound(f"{path} is not in the index.", hint="It may be ignored, skipped or not yet read.")
-    rows = _rows(snapshot, "content = ? ORDER BY start_line, end_line DESC, name_column", (content,), limit)
-    return [_symbol(row, path) for row in rows]
+        raise NotFound(f"{path} is not in the index.", hint=f"`codeforge index explain {path}` says why.")
+    return content
 
 
 def name_at(snapshot: Snapshot, path: str, line: int, column: int) -> str:
     """The identifier at a position (line 1-based, column 0-based in UTF-16 units). Raises ``NotFound``."""
-    content = snapshot.present.get(path)
-    if content is None:
-        raise NotFound(f"{path} is not in the index.", hint="It may be ignored, skipped or not yet read.")
-    lines = snapshot.lines(content)
+    lines = snapshot.lines(content_of(snapshot, path))
     if not 1 <= line <= len(lines):
         raise NotFound(f"{path} has no line {line}.")
     text = lines[line - 1]
@@ -65,10 +86,14 @@ def name_at(snapshot: Snapshot, path: str, line: int, column: int) -> str:
     raise NotFound(f"There is no name at {path}:{line}:{column}.")
 
 
-def references(snapshot: Snapshot, name: str, limit: int, kinds: Sequence[str] = ()) -> list[JsonObject]:
+def references(
+    snapshot: Snapshot, graph: CodeGraph, name: str, limit: int, kinds: Sequence[str] = ()
+) -> list[JsonObject]:
     """Uses of a name in all files, by path and line. Names are compared, not bindings."""
     found: list[JsonObject] = []
-    for content, places in records.places(snapshot.db, name):
+    users = {graph.contents[file] for file in graph.users(graph.name_id(name))}
+    every = records.places(snapshot.db, name) if graph.unread else places_of(snapshot.db, users, name)
+    for content, places in every:
         for path in snapshot.paths.get(content, ()):
             found.extend(
                 {"name": name, "path": path, "line": line, "column": column, "kind": kind}
@@ -79,23 +104,17 @@ def references(snapshot: Snapshot, name: str, limit: int, kinds: Sequence[str] =
     return found[:limit]
 
 
-def callers(snapshot: Snapshot, uses: Iterable[JsonObject], limit: int) -> list[JsonObject]:
+def enclosing(graph: CodeGraph, uses: Iterable[JsonObject], limit: int) -> list[JsonObject]:
     """The innermost function, method or class around each use, each once."""
-    found: dict[tuple[object, object], JsonObject] = {}
+    found: dict[Node, None] = {}
     for use in uses:
-        path, line = str(use["path"]), int(str(use["line"]))
-        content = snapshot.present.get(path)
-        marks = ",".join("?" * len(CALLABLE))
-        rows = _rows(
-            snapshot,
-            f"content = ? AND start_line <= ? AND end_line >= ? AND kind IN ({marks})"
-            " ORDER BY start_line DESC, end_line",
-            (content, line, line, *CALLABLE),
-            1,
-        )
-        for row in rows:
-            found.setdefault((path, row[5]), _symbol(row, path))
-    return list(found.values())[:limit]
+        file = graph.ids.get(str(use["path"]), -1)
+        if file < 0 or len(found) >= limit:
+            continue
+        at = graph.innermost(file, int(str(use["line"])), CALLABLE)
+        if at >= 0:
+            found.setdefault((file, at))
+    return [node_json(graph, node) for node in found]
 
 
 def near_first(definitions: list[JsonObject], path: str | None) -> list[JsonObject]:
@@ -109,33 +128,45 @@ def near_first(definitions: list[JsonObject], path: str | None) -> list[JsonObje
     )
 
 
-def _scoped(rows: list[Row], outer: Sequence[str]) -> list[Row]:
+def node_json(graph: CodeGraph, node: Node) -> JsonObject:
+    """A definition of the graph as the model ``Symbol`` has it."""
+    return symbol_json(graph.symbol(*node), graph.paths[node[0]])
+
+
+def symbol_json(row: SymbolRow, path: str) -> JsonObject:
+    """A definition as the model ``Symbol`` has it."""
+    return {
+        "name": row[0],
+        "kind": row[1],
+        "path": path,
+        "start_line": row[2],
+        "end_line": row[3],
+        "name_line": row[4],
+        "name_column": row[5],
+        "scope": row[6],
+        "signature": row[7],
+    }
+
+
+def _scoped(rows: list[tuple[SymbolRow, str]], outer: Sequence[str]) -> list[tuple[SymbolRow, str]]:
     if not outer:
         return rows
-    inside = [row for row in rows if row[7].split(".")[-1:] == [outer[-1]]]
+    inside = [one for one in rows if one[0][6].split(".")[-1:] == [outer[-1]]]
     return inside or rows
 
 
-def _rows(snapshot: Snapshot, where: str, values: Sequence[object], limit: int) -> list[Row]:
-    # Contents that no file has any more are kept too, so ask for more than needed.
-    sql = f"SELECT {COLUMNS} FROM symbol WHERE content IN (SELECT content FROM present) AND {where} LIMIT ?"  # noqa: S608 - conditions of this file
-    return snapshot.db.execute(sql, (*values, limit)).fetchall()
-
-
-def _present(snapshot: Snapshot, rows: Iterable[Row], limit: int) -> list[JsonObject]:
-    found = [_symbol(row, path) for row in rows for path in snapshot.paths.get(row[0], ())]
-    return found[:limit]
-
-
-def _symbol(row: Row, path: str) -> JsonObject:
-    return {
-        "name": row[1],
-        "kind": row[2],
-        "path": path,
-        "start_line": row[3],
-        "end_line": row[4],
-        "name_line": row[5],
-        "name_column": row[6],
-        "scope": row[7],
-        "signature": row[8],
-    }
+def _unread(
+    snapshot: Snapshot, graph: CodeGraph, last: str, limit: int, *, prefix: bool
+) -> list[tuple[SymbolRow, str]]:
+    """Definitions in files that the graph has not taken in: while the first one is being built those are most."""
+    escaped = re.sub(r"([%_!])", r"!\1", last)
+    where, value = ("name LIKE ? ESCAPE '!'", f"{escaped}%") if prefix else ("name = ? COLLATE NOCASE", last)
+    sql = f"SELECT content, {COLUMNS} FROM symbol WHERE {where} ORDER BY name = ? DESC LIMIT ?"  # noqa: S608 - conditions of this file
+    found: list[tuple[SymbolRow, str]] = []
+    for content, *row in snapshot.db.execute(sql, (value, last, 4 * limit)):
+        for path in snapshot.paths.get(content, ()):
+            at = graph.ids.get(path, -1)
+            if at < 0 or graph.contents[at] != content:
+                found.append((tuple(row), path))
+    exact = [one for one in found if one[0][0] == last]
+    return found if prefix else exact or found

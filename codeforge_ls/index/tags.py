@@ -43,7 +43,7 @@ class Definition:
 
 # How a use is stored: its place in this list. Only ever append.
 USE_KINDS = ("call", "type", "import", "inherit", "other")
-_USE_CODES = {f"reference.{kind}": code for code, kind in enumerate(USE_KINDS)}
+_INHERIT = USE_KINDS.index("inherit")  # says more than the "type" that the same place may be, too
 
 
 @dataclass(slots=True)
@@ -73,37 +73,39 @@ def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
     """Parse a source (UTF-8) and collect its tags. May never return: the caller holds the deadline."""
     from tree_sitter import Parser, QueryCursor
 
-    tree = Parser(known.language).parse(text.source)
+    root = Parser(known.language).parse(text.source).root_node
     tags = Tags()
     found: dict[int, _Found] = {}
-    uses: dict[int, tuple[int, int]] = {}
-    for pattern, captures in QueryCursor(known.query).matches(tree.root_node):
-        if "name" in captures:
-            _note_definition(pattern, captures, found, text)
-            continue
-        for capture, nodes in captures.items():
-            code = _USE_CODES.get(capture)
-            if code is not None:
-                for node in nodes:
-                    start = node.start_byte
-                    if start not in uses and len(uses) < MAX_REFERENCES:
-                        uses[start] = code, node.end_byte
-            elif capture == "import":
-                tags.imports.extend(
-                    (_module(_text(text, node)), text.row(node.start_byte) + 1) for node in nodes
-                )
+    for pattern, captures in QueryCursor(known.definitions).matches(root):
+        _note_definition(pattern, captures, found, text)
     tags.definitions = _nest(found.values(), text, language)
-    for start in sorted(uses):
-        if start not in found:
-            code, end = uses[start]
-            places = tags.uses.setdefault(_cut(text, start, end), [])
-            places.append((code, *text.place(start)))
+    captured = QueryCursor(known.uses).captures(root)
+    for node in captured.get("import", ()):
+        tags.imports.append((_module(_text(text, node)), text.row(node.start_byte) + 1))
+    places = _places(captured, found)
+    for start in sorted(places)[:MAX_REFERENCES]:
+        code, end = places[start]
+        tags.uses.setdefault(_cut(text, start, end), []).append((code, *text.place(start)))
     return tags
+
+
+def _places(captured: Mapping[str, Sequence[Node]], found: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """The code and the end of each use by its start; a defined name is none."""
+    places: dict[int, tuple[int, int]] = {}
+    # Of two kinds at one place the first of USE_KINDS counts, but inheritance says more than any.
+    for code in sorted(range(len(USE_KINDS)), key=lambda code: (code == _INHERIT, -code)):
+        for node in captured.get(f"reference.{USE_KINDS[code]}", ()):
+            places[node.start_byte] = code, node.end_byte
+    for start in found:
+        places.pop(start, None)
+    return places
 
 
 def _note_definition(
     pattern: int, captures: Mapping[str, Sequence[Node]], found: dict[int, _Found], text: Lines
 ) -> None:
+    if "name" not in captures:
+        return
     name = captures["name"][0]
     start = name.start_byte
     earlier = found.get(start)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from codeforge_ls.child import die_with_parent
 from codeforge_ls.index.dense import FILE, IDF_FILE, embed, save_vectors
 from codeforge_ls.index.lexical import BadSegment, open_segment
 from codeforge_ls.index.wordvectors import Floats, shipped
-from codeforge_ls.workers import die_with_parent
 
 NICE = 5  # on top of the index worker's
 FEW = 0.25  # a segment this much smaller than the largest takes the largest one's word frequencies

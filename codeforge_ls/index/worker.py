@@ -13,18 +13,22 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from codeforge_ls.index.database import IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.database import Counts, IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
+from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
 from codeforge_ls.index.vector_job import VectorJob
+from codeforge_ls.logs import stop_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.index import IndexState, IndexStatus, LegState
 from codeforge_ls.workers import Emit, Handler, serve
 
 log = logging.getLogger(__name__)
 
+COUNT_SECONDS = 2.0  # while building, files and symbols are counted so often
 STATUS_SECONDS = 0.2  # status notices come no closer together than this
 SIDE_BY_SIDE = 32  # files on their way at once while building
 MANY_CHANGES = 2_000  # from here on listing the workspace again is cheaper than looking at each path
@@ -43,11 +47,14 @@ class IndexWorker:
         self._db = _open(state / "index.db")
         self._pool = ParserPool(root, limits)
         self._intake = Intake(root, limits, self._db, self._pool)
+        self._graph = GraphKeeper(self._db, state)
         self._building = asyncio.Lock()
         self._segmenting = asyncio.Lock()
         self._state_now = IndexState.READY if self._db.segments() else IndexState.EMPTY
         self._found, self._left, self._not_listed = len(self._intake.files), 0, 0
         self._rate = 0.0
+        self._counted: tuple[int, float, Counts] = (-1, 0.0, (0, 0, 0, {}, 0))
+        self._segment_seconds = 0.0  # CPU of the segment writers
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild_waiting = False
@@ -121,6 +128,7 @@ class IndexWorker:
             "killed": self._pool.killed,
             "tag_seconds": round(self._pool.tag_seconds, 3),
             "word_seconds": round(self._pool.word_seconds, 3),
+            "segment_seconds": round(self._segment_seconds, 3),
         }
 
     # -- building
@@ -145,7 +153,7 @@ class IndexWorker:
         self._db.commit()
         self._db.forget_names()
         self._db.write_back()
-        await self._refresh_segment()
+        await asyncio.gather(self._refresh_segment(), self._graph.write_if_missing())
 
     async def _take_all(self, todo: list[str]) -> None:
         started, total, queue = time.monotonic(), len(todo), iter(todo)
@@ -223,6 +231,16 @@ class IndexWorker:
         self._spawn(self._vectors.write_missing())
         return None
 
+    async def explain(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """Why a file is, or is not, in the index."""
+        database = self._state / "index.db"
+        return await asyncio.to_thread(explain, self._root, self._limits, database, str(params["path"]))
+
+    async def write_graph(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """A reader finds the code graph damaged or too old: have it written again."""
+        await self._graph.write(damaged=bool(params.get("damaged")))
+        return None
+
     async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
         folder, name = self._segments, f"{self._db.generation:08x}-{time.time_ns():x}"
         command = [sys.executable, "-P", "-m", "codeforge_ls.index.segment_writer"]
@@ -240,6 +258,7 @@ class IndexWorker:
             return  # the scan and the files in memory still answer; the next change or build tries again
         answer = json.loads(printed)
         new = [SegmentRow(one["name"], one["chunks"]) for one in answer["segments"]]
+        self._segment_seconds += float(answer["seconds"])
         self._db.switch_segments([*new, *stay], int(answer["generation"]))
         await asyncio.to_thread(_remove_others, folder, {one.name for one in (*new, *stay)})
         self._spawn(self._vectors.write_missing())
@@ -269,7 +288,7 @@ class IndexWorker:
         return words, self._vectors.state()
 
     def _status_json(self) -> JsonObject:
-        files, symbols, chunks, languages, skipped = self._db.counts()
+        files, symbols, chunks, languages, skipped = self._counts()
         percent = 100.0 if not self._found else 100.0 * (self._found - self._left) / self._found
         notes = [*sorted(self._intake.missing), *self._intake.quarantine_note()]
         status = IndexStatus(
@@ -287,6 +306,14 @@ class IndexWorker:
             legs=self._legs(),
         )
         return status.model_dump(mode="json")
+
+    def _counts(self) -> Counts:
+        """The counts of the present generation; a little behind while building, for counting takes time too."""
+        now = time.monotonic()
+        building = self._state_now is IndexState.BUILDING
+        if self._counted[0] != self._db.generation and not (building and now < self._counted[1]):
+            self._counted = self._db.generation, now + COUNT_SECONDS, self._db.counts()
+        return self._counted[2]
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -315,6 +342,7 @@ def _end_if_damaged(error: BaseException) -> None:
     """A database found damaged at work: end here. The next start puts it aside, and the daemon sends all again."""
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         log.critical("index.db is damaged: %s", error)
+        stop_logging()
         os._exit(3)
 
 
@@ -350,9 +378,13 @@ async def main() -> None:
         "status": worker.status,
         "drop_segment": worker.drop_segment,
         "drop_vectors": worker.drop_vectors,
+        "write_graph": worker.write_graph,
+        "explain": worker.explain,
     }
     try:
-        await serve({name: _guarded(handler) for name, handler in handlers.items()}, background)
+        await serve(
+            "index-worker", {name: _guarded(handler) for name, handler in handlers.items()}, background
+        )
     finally:
         await worker.close()
 
@@ -369,5 +401,4 @@ def _guarded(handler: Handler) -> Handler:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     asyncio.run(main())

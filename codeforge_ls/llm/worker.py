@@ -200,7 +200,7 @@ async def _close(stream: object) -> None:
 def main() -> None:
     """Serve until end of input."""
     calls = ModelCalls()
-    asyncio.run(serve({"warm": calls.warm, "turn": calls.turn}))
+    asyncio.run(serve("model-worker", {"warm": calls.warm, "turn": calls.turn}))
 
 
 if __name__ == "__main__":

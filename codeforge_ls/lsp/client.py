@@ -11,6 +11,13 @@ from codeforge_ls.lsp.documents import Encoding, sanitised
 from codeforge_ls.lsp.places import file_path
 from codeforge_ls.model.base import JsonObject, JsonValue
 
+# What another language server does better where there is one: offered only when asked for.
+BESIDE_OTHERS = {
+    types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: "document_symbol",
+    types.TEXT_DOCUMENT_DEFINITION: "definition",
+    types.TEXT_DOCUMENT_REFERENCES: "references",
+    types.TEXT_DOCUMENT_PREPARE_CALL_HIERARCHY: "call_hierarchy",
+}
 OWN_OPTIONS = frozenset({"symbols", "approvals", "deltas", "save"})
 
 
@@ -20,7 +27,7 @@ class Client:
     client sends a flat object, the whole of it; ``settings`` is the rest, in the form of the settings file.
 
     ``edits_versions``: takes ``documentChanges``, which Neovim says only by its resource operations: those have no
-    other form."""
+    other form. ``registers``: the methods of ``BESIDE_OTHERS`` that it lets a server offer late."""
 
     name: str
     version: str
@@ -33,7 +40,8 @@ class Client:
     shows_progress: bool
     registers_watchers: bool
     relative_watchers: bool
-    registers_outline: bool
+    registers: frozenset[str]
+    nests_outline: bool
     gives_configuration: bool
     wants_server_status: bool
 
@@ -78,7 +86,12 @@ class Client:
             shows_progress=can("window.work_done_progress"),
             registers_watchers=can("workspace.did_change_watched_files.dynamic_registration"),
             relative_watchers=can("workspace.did_change_watched_files.relative_pattern_support"),
-            registers_outline=can("text_document.document_symbol.dynamic_registration"),
+            registers=frozenset(
+                method
+                for method, capability in BESIDE_OTHERS.items()
+                if can(f"text_document.{capability}.dynamic_registration")
+            ),
+            nests_outline=can("text_document.document_symbol.hierarchical_document_symbol_support"),
             gives_configuration=can("workspace.configuration"),
             wants_server_status=bool(extras.get("serverStatusNotification")),
         )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lsprotocol import types
 from pygls.capabilities import ServerCapabilitiesBuilder
 
-from codeforge_ls.lsp.client import Client, split_options
+from codeforge_ls.lsp.client import BESIDE_OTHERS, Client, split_options
 from codeforge_ls.lsp.commands import Commands, Report
 from codeforge_ls.lsp.edits import EditorDocuments
 from codeforge_ls.lsp.events import EventFeed
+from codeforge_ls.lsp.navigation import Navigation
 from codeforge_ls.lsp.overlay import Overlay
 from codeforge_ls.lsp.places import Places
 from codeforge_ls.lsp.problems import ProblemReport
@@ -60,7 +61,10 @@ class Editor:
         deltas = client.options.get("deltas") is not False
         self.events = EventFeed(self._protocol, self.bars, self._cancel, deltas=deltas)
         self.problems = ProblemReport(self._protocol, self.overlay.places, self.warn)
-        self.symbols = SymbolFeatures(self.overlay.places, self._find_symbols, self._symbols_are_on)
+        self.symbols = SymbolFeatures(
+            self.overlay.places, self._find_symbols, self._symbols_are_on, nested=client.nests_outline
+        )
+        self.navigation = Navigation(self.overlay.places, self.call, self._symbols_are_on)
         self._attaching: asyncio.Task[Operations] | None = None
         self._workspace: Workspace | None = None
         self._has_options = False
@@ -75,7 +79,7 @@ class Editor:
         features = self._protocol.fm
         offered = set(features.features)
         if self.client.symbols != "on":
-            offered.discard(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
+            offered -= BESIDE_OTHERS.keys()
         builder = ServerCapabilitiesBuilder(
             self._params.capabilities,
             offered,
@@ -94,6 +98,7 @@ class Editor:
         server = self._server
         Commands(self.call, self.bars, self.events).offer(server)
         self.symbols.serve_outline(server)
+        self.navigation.serve(server)
         if self.client.symbols != "off":
             self.symbols.offer_workspace(server)
 
@@ -203,13 +208,13 @@ class Editor:
         await self._record(workspace, EventType.SESSION_ATTACHED)
         self._show_problems()
         await register_watcher(self._protocol, self.client, workspace)
-        await self._offer_late_outline(workspace)
+        await self._offer_late(workspace)
 
-    async def _offer_late_outline(self, workspace: Workspace) -> None:
-        """The setting is known only now: ``lsp.symbols: on`` adds the outline where the client can take it."""
-        wanted = not self.client.symbols and workspace.settings.lsp.symbols.value == "on"
-        if wanted and self.client.registers_outline:
-            await register(self._protocol, types.TEXT_DOCUMENT_DOCUMENT_SYMBOL, {"documentSelector": None})
+    async def _offer_late(self, workspace: Workspace) -> None:
+        """The setting is known only now: ``lsp.symbols: on`` adds what the client can take late."""
+        if not self.client.symbols and workspace.settings.lsp.symbols.value == "on":
+            for method in sorted(self.client.registers):
+                await register(self._protocol, method, {"documentSelector": None})
 
     async def _record(self, workspace: Workspace, kind: EventType) -> None:
         payload: JsonObject = {"client": self.client.name, "version": self.client.version, "front_end": "lsp"}
@@ -250,7 +255,8 @@ class Editor:
             self.problems.show(settings, self._workspace.policies.problems)
 
     async def _find_symbols(self, argument: JsonObject) -> JsonObject:
-        return await self.call("symbol.find", argument)
+        operations = await asyncio.shield(self.attach_soon())
+        return await operations.call("symbol.find", argument, self.actor, counted=False)
 
     async def _symbols_are_on(self) -> bool:
         await asyncio.shield(self.attach_soon())

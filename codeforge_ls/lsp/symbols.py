@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
@@ -36,10 +36,13 @@ Find = Callable[[JsonObject], Awaitable[JsonObject]]
 
 
 class SymbolFeatures:
-    """Both providers. ``find`` is the operation ``symbol.find``; ``is_on`` the setting ``lsp.symbols``."""
+    """Both providers. ``find`` is the operation ``symbol.find``; ``is_on`` the setting ``lsp.symbols``; ``nested``:
+    the client takes outlines as trees."""
 
-    def __init__(self, places: Places, find: Find, is_on: Callable[[], Awaitable[bool]]) -> None:
-        self._places, self._find, self._is_on = places, find, is_on
+    def __init__(
+        self, places: Places, find: Find, is_on: Callable[[], Awaitable[bool]], *, nested: bool = False
+    ) -> None:
+        self._places, self._find, self._is_on, self._nested = places, find, is_on, nested
 
     def offer_workspace(self, server: LanguageServer) -> None:
         """Register ``workspace/symbol``."""
@@ -62,6 +65,8 @@ class SymbolFeatures:
             if path is None or not await self._is_on():
                 return []
             found = SymbolAnswer.model_validate(await self._find({"path": path, "limit": OUTLINE_LIMIT}))
+            if self._nested:
+                return nest(found.definitions)
             return [self._entry(symbol) for symbol in found.definitions]
 
     def _entry(self, symbol: Symbol) -> dict[str, Any]:
@@ -75,3 +80,38 @@ class SymbolFeatures:
             "containerName": symbol.scope or symbol.path,
             "location": {"uri": self._places.uri(symbol.path), "range": {"start": start, "end": end}},
         }
+
+
+def nest(symbols: Sequence[Symbol]) -> list[dict[str, Any]]:
+    """An outline as a tree of ``DocumentSymbol``: each definition below the innermost one that has all its lines."""
+    top: list[dict[str, Any]] = []
+    around: list[tuple[Symbol, list[dict[str, Any]]]] = []
+    for symbol in symbols:
+        while around and not _holds(around[-1][0], symbol):
+            around.pop()
+        line, column = symbol.name_line - 1, symbol.name_column
+        entry: dict[str, Any] = {
+            "name": symbol.name,
+            "kind": KINDS[symbol.kind].value,
+            "detail": symbol.signature,
+            "range": {
+                "start": {"line": symbol.start_line - 1, "character": 0},
+                "end": {"line": symbol.end_line, "character": 0},
+            },
+            "selectionRange": {
+                "start": {"line": line, "character": column},
+                "end": {"line": line, "character": column + len(symbol.name)},
+            },
+            "children": [],
+        }
+        (around[-1][1] if around else top).append(entry)
+        around.append((symbol, entry["children"]))
+    return top
+
+
+def _holds(outer: Symbol, inner: Symbol) -> bool:
+    """Whether ``inner`` lies in ``outer``; of two on the same lines the scope decides."""
+    if not (outer.start_line <= inner.start_line and inner.end_line <= outer.end_line):
+        return False
+    same = (outer.start_line, outer.end_line) == (inner.start_line, inner.end_line)
+    return not same or inner.scope.split(".")[-1] == outer.name

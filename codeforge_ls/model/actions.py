@@ -37,6 +37,11 @@ class Actor(Frozen):
         return f"{self.kind.value}:{self.run_id or self.name or self.session}"
 
     @property
+    def client(self) -> str:
+        """Who calls, whatever connection it came by: ``editor:neovim``, ``mcp:claude-code/2.1``, ``cli:terminal``."""
+        return f"{self.kind.value}:{self.name}"
+
+    @property
     def is_person(self) -> bool:
         """Whether a person gave this order directly (a command in an editor or a terminal)."""
         return self.kind in (ActorKind.EDITOR, ActorKind.CLI) and self.run_id is None

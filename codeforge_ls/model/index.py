@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -41,13 +42,13 @@ class Symbol(Frozen):
 
 
 class Reference(Frozen):
-    """A use of a name: call, type or import."""
+    """A use of a name: call, type, inheritance or import."""
 
     name: str
     path: str
     line: int
     column: int
-    kind: str = Field(description="call, type, import or other")
+    kind: str = Field(description="call, type, inherit, import or other")
 
 
 class IndexState(StrEnum):
@@ -117,10 +118,13 @@ class SearchAnswer(Frozen):
 
 
 class MapEntry(Frozen):
-    """One line of the repo map: a definition, its file and its rank."""
+    """One line of the repo map: a definition and its rank. Ranks order one map, they are no measure beyond it."""
 
     path: str
-    symbol: Symbol
+    symbol: str = Field(description="The name, after the names of what it lies in: Outer.inner")
+    kind: SymbolKind
+    line: int
+    signature: str
     rank: float
 
 
@@ -133,7 +137,37 @@ class RepoMap(Frozen):
     files: int
     symbols: int
     cut: int = Field(description="Definitions that did not fit")
+    cut_files: int = Field(default=0, description="Files with definitions of which none is on the map")
+    entries: tuple[MapEntry, ...] = Field(default=(), description="The same as the text, best first")
     index: IndexStatus
+
+
+class PictureNode(Frozen):
+    """One file in the picture of the graph."""
+
+    path: str
+    rank: float
+    symbols: tuple[str, ...] = ()
+
+
+class PictureEdge(Frozen):
+    """One file uses another, with the weight of all names and imports together."""
+
+    source: str
+    target: str
+    weight: float
+
+
+class GraphPicture(Frozen):
+    """The top of the file graph, for drawing: files by rank and the strongest edges between them."""
+
+    nodes: tuple[PictureNode, ...]
+    edges: tuple[PictureEdge, ...]
+    cut_files: int = 0
+    index: IndexStatus
+
+
+Relation = Literal["definition", "references", "callers", "callees", "implementations", "neighbours"]
 
 
 class SymbolAnswer(Frozen):
@@ -141,4 +175,86 @@ class SymbolAnswer(Frozen):
 
     definitions: tuple[Symbol, ...] = ()
     references: tuple[Reference, ...] = ()
+    index: IndexStatus
+
+
+class CallSite(Frozen):
+    """A function on one side of a call, and where the calls stand: lines in the file of the calling side."""
+
+    symbol: Symbol
+    places: tuple[Reference, ...] = ()
+
+
+class CallAnswer(Frozen):
+    """Who calls a symbol, or whom it calls; found by name, the nearest definition first."""
+
+    symbol: Symbol | None
+    calls: tuple[CallSite, ...] = ()
+    index: IndexStatus
+
+
+class EdgeKind(StrEnum):
+    """Along what the code graph can be walked."""
+
+    CALL = "call"
+    IMPORT = "import"
+    INHERIT = "inherit"
+    TEST = "test"
+    PAIR = "pair"
+    OWNER = "owner"
+
+
+class GraphStep(Frozen):
+    """One edge of a way: ``source`` calls, imports, extends, tests or owns ``target``; names as in ``GraphNode``."""
+
+    kind: EdgeKind
+    source: str
+    target: str
+
+
+class GraphNode(Frozen):
+    """A file or a definition that was reached, with its score and the way from where the walk began."""
+
+    name: str = Field(description="path, or path::Outer.inner for a definition")
+    path: str
+    kind: str = Field(description="file, or the kind of the definition")
+    line: int = 1
+    signature: str = ""
+    score: float
+    hops: int
+    why: tuple[GraphStep, ...] = ()
+
+
+class GraphAnswer(Frozen):
+    """What a walk over the code graph found, best first. ``visited`` counts nodes; ``capped`` says the cap cut it."""
+
+    start: tuple[str, ...]
+    nodes: tuple[GraphNode, ...]
+    visited: int
+    capped: bool = False
+    index: IndexStatus
+
+
+class FileOwners(Frozen):
+    """Who answers for a file: owners by CODEOWNERS, and who changed it most in the latest commits."""
+
+    path: str
+    owners: tuple[str, ...] = ()
+    authors: tuple[str, ...] = ()
+
+
+class IndexExplanation(Frozen):
+    """Why a file is, or is not, in the index. ``rule`` is the pattern or setting that decided."""
+
+    path: str
+    indexed: bool
+    reason: str = Field(description="One sentence")
+    rule: str = ""
+    language: str = ""
+    size: int = Field(default=0, description="Bytes on disk")
+    lines: int = 0
+    chunks: int = 0
+    symbols: int = 0
+    unsaved: bool = Field(default=False, description="An editor's unsaved text is what is indexed")
+    stale: bool = Field(default=False, description="The file on disk is newer than what is indexed")
     index: IndexStatus

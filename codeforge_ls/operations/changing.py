@@ -166,9 +166,18 @@ async def checkpoint_diff(call: Call, arguments: DiffRequest) -> JsonObject:
 
 
 OPERATIONS = (
-    Operation("edits.apply", "Propose edits", Edits, edits_apply),
+    Operation(
+        "edits.apply",
+        "Propose edits",
+        Edits,
+        edits_apply,
+        changes=True,
+        only_looks=lambda edits: edits.dry_run,
+    ),
     Operation("checkpoint.list", "List checkpoints", CheckpointFilter, checkpoint_list),
-    Operation("checkpoint.restore", "Go back to a checkpoint", RestoreRequest, checkpoint_restore),
+    Operation(
+        "checkpoint.restore", "Go back to a checkpoint", RestoreRequest, checkpoint_restore, changes=True
+    ),
     Operation(
         "checkpoint.diff", "What changed since a checkpoint", DiffRequest, checkpoint_diff, persons_only=True
     ),

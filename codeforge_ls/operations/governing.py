@@ -121,8 +121,18 @@ OPERATIONS = (
     Operation(
         "policy.explain", "What the policy says of a tool call, and why", PolicyQuestion, policy_explain
     ),
-    Operation("approval.list", "Questions that wait", Nothing, approval_list, persons_only=True),
-    Operation("approval.answer", "Answer a question", ApprovalAnswer, approval_answer, persons_only=True),
+    Operation("approval.list", "Questions that wait", Nothing, approval_list, persons_only=True, vital=True),
+    Operation(
+        "approval.answer",
+        "Answer a question",
+        ApprovalAnswer,
+        approval_answer,
+        persons_only=True,
+        changes=True,
+        vital=True,
+    ),
     Operation("events.verify", "Check the log", Stream, events_verify, persons_only=True),
-    Operation("events.drop", "Export and drop old streams", Retention, events_drop, persons_only=True),
+    Operation(
+        "events.drop", "Export and drop old streams", Retention, events_drop, persons_only=True, changes=True
+    ),
 )

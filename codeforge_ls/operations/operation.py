@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -37,27 +37,38 @@ class Call:
         return f"session:{self.actor.session or self.actor.label}"
 
 
+def _never(_arguments: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Operation(Generic[Arguments]):
-    """One operation. ``persons_only``: never for an agent, foreign or built-in."""
+    """One operation.
+
+    ``persons_only``: never for an agent, foreign or built-in. ``changes``: it changes something, starts work or
+    costs money, unless ``only_looks`` says that these arguments do not. ``vital``: the rate limit never refuses it,
+    because it is how a person sees what goes on, answers, or stops it.
+    """
 
     name: str
     summary: str
     arguments: type[Arguments]
     run: Callable[[Call, Arguments], Awaitable[JsonObject]]
     persons_only: bool = False
+    changes: bool = False
+    vital: bool = False
+    only_looks: Callable[[Arguments], bool] = _never
 
-    async def __call__(self, call: Call, raw: JsonValue) -> JsonObject:
-        """Check the arguments and run it. Raises ``InvalidInput`` or ``Denied`` before anything happens."""
-        if self.persons_only and not call.actor.is_person:
+    def checked(self, actor: Actor, raw: JsonValue) -> Arguments:
+        """The arguments, if this caller may and they fit. Raises ``InvalidInput`` or ``Denied``."""
+        if self.persons_only and not actor.is_person:
             raise Denied(f"{self.name} is for people, not for agents.", hint="Use an editor or `codeforge`.")
         if raw is not None and not isinstance(raw, dict):
             raise InvalidInput(f"{self.name} takes one object of arguments.", data={"field": "(whole)"})
         try:
-            arguments = self.arguments.model_validate(raw or {})
+            return self.arguments.model_validate(raw or {})
         except ValidationError as error:
             raise invalid(self.name, error) from error
-        return await self.run(call, arguments)
 
 
 async def through_gate(

@@ -128,14 +128,14 @@ def show_plan(plan: Plan) -> JsonObject:
 
 
 OPERATIONS = (
-    Operation("run.start", "Give an agent a task", RunStart, run_start),
+    Operation("run.start", "Give an agent a task", RunStart, run_start, changes=True),
     Operation("run.get", "A run and its events", RunEvents, run_get),
     Operation("run.events", "Events of a run after a cursor", RunEvents, run_events),
     Operation("run.list", "The newest runs", Listing, run_list),
-    Operation("run.cancel", "Cancel a run", RunId, run_cancel),
-    Operation("run.resume", "Resume a suspended run", RunId, run_resume, persons_only=True),
-    Operation("plan.start", "Run several tasks in order", PlanRequest, plan_start),
+    Operation("run.cancel", "Cancel a run", RunId, run_cancel, changes=True, vital=True),
+    Operation("run.resume", "Resume a suspended run", RunId, run_resume, persons_only=True, changes=True),
+    Operation("plan.start", "Run several tasks in order", PlanRequest, plan_start, changes=True),
     Operation("plan.get", "A plan and its steps", PlanId, plan_get),
     Operation("plan.list", "The newest plans", Listing, plan_list),
-    Operation("plan.cancel", "Cancel a plan", PlanId, plan_cancel),
+    Operation("plan.cancel", "Cancel a plan", PlanId, plan_cancel, changes=True, vital=True),
 )

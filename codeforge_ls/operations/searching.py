@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from codeforge_ls.actions.judge import may_read
+from codeforge_ls.actions.repo_map import DRAWS
+from codeforge_ls.index.picture import dot, svg
 from codeforge_ls.model.actions import Tool
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.model.index import IndexStatus, SymbolAnswer
+from codeforge_ls.model.index import IndexStatus, Relation, SymbolAnswer
 from codeforge_ls.operations.operation import Call, Nothing, Operation, through_gate
 
 
@@ -38,14 +42,48 @@ class MapQuery(Frozen):
     budget_tokens: int = Field(default=1024, ge=64, le=16_384)
     focus: tuple[str, ...] = Field(default=(), max_length=50)
     query: str = Field(default="", max_length=2000)
+    format: Literal["text", "svg", "dot"] = Field(
+        default="text", description="text with its entries, or a picture of the top of the graph"
+    )
+    files: int = Field(default=30, ge=2, le=100, description="Files in a picture")
 
 
 async def repo_map(call: Call, arguments: MapQuery) -> JsonObject:
-    """The repo map."""
+    """The repo map, or a picture of the top of the graph."""
+    if arguments.format != "text":
+        return await _picture(call, arguments)
     if call.actor.is_person:
         found = await call.workspace.index.repo_map(arguments.budget_tokens, arguments.focus, arguments.query)
         return found.model_dump(mode="json")
-    return (await through_gate(call, Tool.REPO_MAP, arguments.model_dump(mode="json"))).data
+    wanted = arguments.model_dump(mode="json", include={"budget_tokens", "focus", "query"})
+    return (await through_gate(call, Tool.REPO_MAP, wanted)).data
+
+
+async def _picture(call: Call, arguments: MapQuery) -> JsonObject:
+    """``{format, picture, files, edges, cut_files, index}``; for an agent, without what it may not read."""
+    index, hidden = call.workspace.index, list[str]()
+    for _ in range(DRAWS):
+        drawn = await index.picture(arguments.files, arguments.focus, arguments.query, hidden)
+        forbidden = [] if call.actor.is_person else _forbidden(call, [node.path for node in drawn.nodes])
+        if not forbidden:
+            break
+        hidden += forbidden
+    else:
+        drawn = drawn.model_copy(update={"nodes": (), "edges": ()})
+    picture = await asyncio.to_thread(svg if arguments.format == "svg" else dot, drawn)
+    return {
+        "format": arguments.format,
+        "picture": picture,
+        "files": len(drawn.nodes),
+        "edges": len(drawn.edges),
+        "cut_files": drawn.cut_files,
+        "index": drawn.index.model_dump(mode="json"),
+    }
+
+
+def _forbidden(call: Call, paths: Sequence[str]) -> list[str]:
+    layers = call.workspace.authority.layers(call.actor)
+    return [path for path in paths if not may_read(call.workspace.root, layers, path)]
 
 
 class CodeRange(Frozen):
@@ -78,7 +116,7 @@ class SymbolQuestion(Frozen):
 
     name: str | None = Field(default=None, min_length=1, max_length=500)
     position: Position | None = None
-    relation: Literal["definition", "references", "callers"] = "definition"
+    relation: Relation = "definition"
 
 
 async def symbol_info(call: Call, arguments: SymbolQuestion) -> JsonObject:
@@ -163,7 +201,7 @@ OPERATIONS = (
     Operation("code.read", "Read lines of a file", CodeRange, read),
     Operation("symbol.info", "Definition, references or callers of a symbol", SymbolQuestion, symbol_info),
     Operation("symbol.find", "List symbols by name or file", SymbolFilter, symbol_find),
-    Operation("index.build", "Bring the index up to date", Build, build),
+    Operation("index.build", "Bring the index up to date", Build, build, changes=True),
     Operation("index.status", "State of the index", Nothing, status),
     Operation("index.skipped", "Files left out of the index", Page, skipped),
 )

@@ -102,8 +102,17 @@ async def stop(call: Call, _arguments: Nothing) -> JsonObject:
 
 
 OPERATIONS = (
-    Operation("health", "Alive and well?", Depth, health),
+    Operation("health", "Alive and well?", Depth, health, vital=True),
     Operation("config.get", "Settings in force", Nothing, config_get, persons_only=True),
-    Operation("config.reload", "Read the configuration again", Nothing, config_reload, persons_only=True),
-    Operation("workspace.stop", "Shut down cleanly", Nothing, stop, persons_only=True),
+    Operation(
+        "config.reload",
+        "Read the configuration again",
+        Nothing,
+        config_reload,
+        persons_only=True,
+        changes=True,
+    ),
+    Operation(
+        "workspace.stop", "Shut down cleanly", Nothing, stop, persons_only=True, changes=True, vital=True
+    ),
 )

@@ -1,4 +1,7 @@
-"""Folding the log: state tables from events alone, and what differs from the tables that are there."""
+"""Folding the log: state tables from events alone, and what differs from the tables that are there.
+
+The tables of a passing migration (``reservations``) are neither log nor state: they are not folded or compared.
+"""
 
 from __future__ import annotations
 

@@ -24,13 +24,14 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 @dataclass(frozen=True)
 class Migration:
     """One step: ``NNNN_name.sql`` with a part ``-- up`` and a part ``-- down``; ``-- refold`` above them
-    says that its tables are filled from the log afterwards."""
+    says that its tables are filled from the log afterwards, ``-- passing`` that they hold nothing for long."""
 
     number: int
     name: str
     up: tuple[str, ...]
     down: tuple[str, ...]
     refold: bool
+    passing: bool
     checksum: str
 
 
@@ -175,8 +176,8 @@ def _refold(connection: sqlite3.Connection, step: Migration) -> None:
 def _undo(connection: sqlite3.Connection, step: Migration, *, lose_events: bool) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Refolding steps hold nothing of their own; any other may hold the log.
-        if not step.refold and not lose_events and _has_events(connection):
+        # Refolding steps hold nothing of their own, passing ones nothing for long; any other may hold the log.
+        if not (step.refold or step.passing or lose_events) and _has_events(connection):
             raise Conflict(
                 f"Taking back {step.name} would lose the event log.",
                 hint="Move the database away instead, or export and drop its streams first.",
@@ -205,6 +206,7 @@ def _parse(path: Path) -> Migration:
         up=_statements(up),
         down=_statements(down),
         refold="-- refold" in head.splitlines(),
+        passing="-- passing" in head.splitlines(),
         checksum=hashlib.sha256(text.encode()).hexdigest(),
     )
 

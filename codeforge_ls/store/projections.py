@@ -28,6 +28,7 @@ RUN_COLUMNS = (
 )  # fmt: skip
 PLAN_COLUMNS = ("status", "created_at", "ended_at")
 APPROVAL_COLUMNS = ("state", "answered_by", "created_at", "answered_at")
+# ``reservations`` is not among them: it is about calls, not about the workspace, and no event tells of it.
 STATE_TABLES = ("runs", "plans", "plan_steps", "approvals", "checkpoints", "tool_calls")
 
 

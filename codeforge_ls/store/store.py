@@ -25,6 +25,7 @@ from codeforge_ls.store.database import BUSY_SECONDS, PRAGMAS, READER_PRAGMAS, t
 from codeforge_ls.store.fold import told
 from codeforge_ls.store.migrate import migrate
 from codeforge_ls.store.projections import Statement, project
+from codeforge_ls.store.reservations import Reservations
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Store:
         self._subscribers: list[Callable[[Event], None]] = []
         self._delta_subscribers: list[Callable[[Delta], None]] = []
         self._closed = False
+        self.reservations = Reservations(writer, self._transaction, self._whole)
 
     @classmethod
     async def open(cls, path: Path) -> Store:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,45 @@ def test_an_agents_command_cannot_reach_the_daemon(ws: Place) -> None:
     results = [e["payload"]["applied"]["output"] for e in events if e["type"] == "run.toolcall.result"]
     assert heard.exists(), results
     assert heard.read_bytes().count(b"approve itself") == 2, (heard.read_bytes(), results)
+
+
+def test_a_request_is_found_in_the_logs_of_every_process_it_went_through(ws: Place) -> None:
+    ws.env["CODEFORGE_LOG_LEVEL"] = "debug"
+    ask(ws, "search", "greet")
+    ask(ws, "daemon", "stop")  # the logs are written when their processes have ended
+    asked = [
+        json.loads(line) for line in codeforge(ws, "logs", "service", "query-worker", "--json").splitlines()
+    ]
+    (search,) = [line for line in asked if line["msg"] == "call search"]
+    assert search["service"] == "query-worker"
+    cause = str(search["request_id"])
+    assert cause
+    found = codeforge(ws, "logs", "request", cause, "--json").splitlines()
+    assert search in [json.loads(line) for line in found]
+    assert codeforge(ws, "logs", "service", "index-worker", "--json")
+
+
+def test_the_graph_the_pictures_and_explanations_at_the_terminal(ws: Place, tmp_path: Path) -> None:
+    codeforge(ws, "index")
+    walk = ask(ws, "graph", "--symbol", "greet", "--edges", "call")
+    assert [(node["name"], node["score"]) for node in walk["nodes"]] == [("caller.py::main", 0.7)]
+    assert walk["nodes"][0]["why"] == [
+        {"kind": "call", "source": "caller.py::main", "target": "greet.py::greet"}
+    ]
+    shown = codeforge(ws, "graph", "--path", "greet.py")
+    assert "0.70 caller.py:1" in shown
+    assert "caller.py -import-> greet.py" in shown
+    codeforge(ws, "graph", code=2)
+    assert ask(ws, "graph", "--owners", "greet.py") == {"path": "greet.py", "owners": [], "authors": []}
+    entries = json.loads(codeforge(ws, "map", "--format", "json"))["entries"]
+    assert {"path": "greet.py", "symbol": "greet", "kind": "function", "line": 1}.items() <= entries[
+        0
+    ].items()
+    target = tmp_path / "map.svg"
+    codeforge(ws, "map", "--format", "svg", "--output", str(target))
+    assert "caller.py uses greet.py" in "".join(ET.parse(target).getroot().itertext())
+    assert '"caller.py" -> "greet.py"' in codeforge(ws, "map", "--format", "dot")
+    assert "in the index as python" in codeforge(ws, "index", "explain", "greet.py").lower()
+    (ws.root / ".gitignore").write_text("hidden.py\n")
+    (ws.root / "hidden.py").write_text("x = 1\n")
+    assert ask(ws, "index", "explain", "hidden.py", code=1)["rule"] == ".gitignore"

@@ -35,9 +35,11 @@ class Agent:
         listed: list[Json] = self.request("tools/list", {})["result"]["tools"]
         return listed
 
-    def call(self, tool: str, arguments: Any, timeout: float = 40) -> Json:
-        """The result of a tool call, error results included; a protocol error comes as ``{"rpc_error": ...}``."""
-        answer = self.request("tools/call", {"name": tool, "arguments": arguments}, timeout)
+    def call(self, tool: str, arguments: Any, timeout: float = 40, *, key: str | None = None) -> Json:
+        """The result of a tool call, error results included; a protocol error comes as ``{"rpc_error": ...}``.
+        ``key`` is its idempotency key."""
+        meta = {"_meta": {"codeforge/idempotencyKey": key}} if key is not None else {}
+        answer = self.request("tools/call", {"name": tool, "arguments": arguments, **meta}, timeout)
         result: Json = answer["result"] if "result" in answer else {"rpc_error": answer["error"]}
         return result
 
@@ -86,6 +88,12 @@ class Agent:
 def code_of(result: Json) -> str:
     """The stable code of an error result."""
     return str(result["_meta"]["codeforge/error"]["code"])
+
+
+def error_of(result: Json) -> Json:
+    """An error result as programs see it."""
+    error: Json = result["_meta"]["codeforge/error"]
+    return error
 
 
 def text_of(result: Json) -> str:

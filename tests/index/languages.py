@@ -23,14 +23,14 @@ SAMPLES = [
         "import os\nfrom .base import Shelf\n\nLIMIT = 3\n\n@cached\ndef total(x: Basket) -> int:\n    return add(x)\n\n"
         "class Shop(Shelf):\n    name = 1\n\n    def open_door(self):\n        self.lock.turn_key()\n",
         "LIMIT constant 4, total function 7, Shop class 10, Shop.name field 11, Shop.open_door method 13",
-        "cached call 6, Basket type 7, add call 8, Shelf type 10, turn_key call 14",
+        "cached call 6, Basket type 7, add call 8, Shelf inherit 10, turn_key call 14",
     ),
     Sample(
         "javascript/app.js",
         "import { helper } from './lib.js'\nconst util = require('util')\nexport function main() { return helper(1) }\n"
         "class Car extends Vehicle {\n  drive() { this.engine.start() }\n}\nconst go = () => new Car()\n",
         "util variable 2, main function 3, Car class 4, Car.drive method 5, go function 7",
-        "helper call 3, Vehicle type 4, start call 5, Car type 7",
+        "helper call 3, Vehicle inherit 4, start call 5, Car type 7",
     ),
     Sample(
         "typescript/app.ts",
@@ -39,7 +39,7 @@ SAMPLES = [
         "export const build = (s: Store) => new Shape()\n",
         "Point interface 2, Point.x field 2, Point.norm method 2, Color enum 3, Pair type 4, Shape class 5,"
         " Shape.area method 6, build function 8",
-        "Drawable type 5, Point type 6, compute call 6, Store type 8, Shape type 8",
+        "Drawable inherit 5, Point type 6, compute call 6, Store type 8, Shape type 8",
     ),
     Sample(
         "tsx/view.tsx",
@@ -63,7 +63,7 @@ SAMPLES = [
         'fn main() { println!("x"); Point::make().scale(); }\n',
         "net module 2, Point struct 3, Point.x field 3, Shape enum 4, Area interface 5, Area.area method 5,"
         " Point.area method 7, MAX constant 9, twice macro 10, main function 11",
-        "Meters type 3, Area type 6, square call 7, println call 11, make call 11, scale call 11",
+        "Meters type 3, Area inherit 6, square call 7, println call 11, make call 11, scale call 11",
     ),
     Sample(
         "java/Store.java",
@@ -71,7 +71,7 @@ SAMPLES = [
         "  @Override\n  public int sum(List<Item> items) { return items.size(); }\n}\ninterface Item { }\nenum Size { BIG }\n",
         "Store class 3, Store.first field 4, Store.Store method 5, Store.sum method 7, Item interface 9, Size enum 10,"
         " Size.BIG constant 10",
-        "Base type 3, Item type 4, List type 7, size call 7",
+        "Base inherit 3, Item type 4, List type 7, size call 7",
     ),
     Sample(
         "c/list.c",
@@ -87,7 +87,7 @@ SAMPLES = [
         "int Shape::area() const { return compute(origin); }\ntemplate <class T> T twice(T x) { return std::move(x); }\n}\n",
         "geo module 2, geo.Shape class 3, geo.Shape.area method 5, geo.Shape.origin field 6, geo.Shape.area method 8,"
         " geo.twice function 9",
-        "Base type 3, Point type 6, compute call 8, move call 9",
+        "Base inherit 3, Point type 6, compute call 8, move call 9",
     ),
     Sample(
         "csharp/Store.cs",
@@ -95,21 +95,21 @@ SAMPLES = [
         "    public Item First { get; set; }\n    public int Count() { return Total(First.Price()); }\n  }\n  enum Size { Big }\n}\n",
         "Shop module 2, Shop.IStore interface 3, Shop.IStore.Count method 3, Shop.Store class 4, Shop.Store.First field 5,"
         " Shop.Store.Count method 6, Shop.Size enum 8, Shop.Size.Big constant 8",
-        "IStore type 4, Item type 5, Total call 6, Price call 6",
+        "IStore inherit 4, Item type 5, Total call 6, Price call 6",
     ),
     Sample(
         "ruby/shop.rb",
         "require 'json'\nmodule Trade\n  RATE = 2\n  class Shop < Base\n    def open(door)\n      door.turn(1)\n    end\n"
         "    def self.build\n      Shop.new\n    end\n  end\nend\n",
         "Trade module 2, Trade.RATE constant 3, Trade.Shop class 4, Trade.Shop.open method 5, Trade.Shop.build method 8",
-        "Base type 4, turn call 6, Shop type 9",
+        "Base inherit 4, turn call 6, Shop type 9",
     ),
     Sample(
         "php/Shop.php",
         "<?php\nuse App\\Base;\ninterface Sells { }\nclass Shop extends Base implements Sells {\n  const MAX = 3;\n  private $items;\n"
         "  public function sell(Item $item) { return $this->store->add(price($item)); }\n}\nfunction price($x) { return new Price($x); }\n",
         "Sells interface 3, Shop class 4, Shop.MAX constant 5, Shop.items field 6, Shop.sell method 7, price function 9",
-        "Base type 4, Sells type 4, Item type 7, add call 7, price call 7, Price type 9",
+        "Base inherit 4, Sells inherit 4, Item type 7, add call 7, price call 7, Price type 9",
     ),
     Sample(
         "swift/Shop.swift",
@@ -117,7 +117,7 @@ SAMPLES = [
         "  init(x: Int) { setup() }\n  func sell(item: Item) { store.add(item) }\n}\nstruct Box {}\nenum Size { case big }\nfunc run() { }\n",
         "Sells interface 2, Sells.sell method 2, Shop class 3, Shop.name field 4, Shop.init method 5, Shop.sell method 6,"
         " Box struct 8, Size enum 9, Size.big constant 9, run function 10",
-        "Item type 2, Sells type 3, Label type 4, make call 4, setup call 5, add call 6",
+        "Item type 2, Sells inherit 3, Label type 4, make call 4, setup call 5, add call 6",
     ),
     Sample(
         "kotlin/Shop.kt",
@@ -125,14 +125,14 @@ SAMPLES = [
         "  val name = make()\n  override fun sell(item: Item) { store.add(item) }\n}\nobject Registry {}\nfun main() { Shop(x).sell(y) }\n",
         "Sells interface 3, Sells.sell method 3, Shop class 4, Shop.owner field 4, Shop.name field 5, Shop.sell method 6,"
         " Registry class 8, main function 9",
-        "Item type 3, Person type 4, Sells type 4, make call 5, add call 6, Shop call 9, sell call 9",
+        "Item type 3, Person type 4, Sells inherit 4, make call 5, add call 6, Shop call 9, sell call 9",
     ),
     Sample(
         "scala/Shop.scala",
         "package shop\nimport scala.io.Source\ntrait Sells { def sell(item: Item): Unit }\nclass Shop(owner: Person) extends Sells {\n"
         "  val name = make()\n  def sell(item: Item): Unit = store.add(item)\n}\nobject Registry\n",
         "Sells interface 3, Sells.sell method 3, Shop class 4, Shop.name field 5, Shop.sell method 6, Registry class 8",
-        "Item type 3, Person type 4, Sells type 4, make call 5, add call 6",
+        "Item type 3, Person type 4, Sells inherit 4, make call 5, add call 6",
     ),
     Sample(
         "lua/shop.lua",

@@ -40,7 +40,7 @@ def vectors_ready(index: Index) -> bool:
 def writers() -> list[int]:
     """The processes that write vectors below this one."""
     found = subprocess.run(
-        ["pgrep", "-f", "codeforge_ls.index.vector_writer"], capture_output=True, text=True
+        ["pgrep", "-f", "codeforge_ls.index.vector_writer"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in found.stdout.split() if _is_below(int(pid))]
 
@@ -81,6 +81,7 @@ async def test_what_is_meant_is_found_without_a_word_in_common(tmp_path: Path, m
     (root / "app/session.py").write_text("def sign_in(account):\n    start_session(account)\n")
     await again.files_changed(["app/session.py"])
     await again.document_changed("app/unsaved.py", "def authorize(token):\n    check_token(token)\n")
+    assert await again.settled(30)
     paths = {hit.path for hit in (await again.search(QUERY)).hits}
     assert paths >= {"app/credentials.py", "app/session.py", "app/unsaved.py"}
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
+import pytest
+from tree_sitter_language_pack import SupportedLanguage
+
+from codeforge_ls.index.grammars import TEST_LANGUAGES
 from tests.index.conftest import MakeIndex, make_repository
 from tests.index.languages import SAMPLES
 
@@ -35,6 +40,65 @@ async def test_every_language_gives_its_definitions_and_uses(tmp_path: Path, mak
                     f"{sample.path}: uses {wanted}; has {[u for u in found if u.path == sample.path]}"
                 )
     assert not wrong, "\n".join(wrong)
+
+
+# (source, what it defines, what it uses)
+MORE = {
+    "a.jl": ("module M\nfunction foo(x)\n  bar(x)\nend\nstruct P end\nend\n", "M foo P", "bar"),
+    "a.r": ("foo <- function(x) {\n bar(x)\n}\n", "foo", "bar"),
+    "a.ml": ("let rec foo x = bar x\ntype t = A | B\n", "foo t A", "bar"),
+    "a.clj": ("(ns my.app)\n(defn foo [x] (bar x))\n", "my.app foo", "bar"),
+    "a.tf": ('resource "aws_instance" "web" {\n ami = lookup(x)\n}\n', "web", "lookup"),
+    "CMakeLists.txt": ("function(foo x)\n bar(y)\nendfunction()\n", "foo", "bar"),
+    "Makefile": ("CC = gcc\nall: foo.o\n\t$(CC) foo\n", "CC all", ""),
+    "a.nix": ("let foo = x: bar x; in foo 1\n", "foo", "bar"),
+    "a.fs": ("module M\nlet foo x = bar x\ntype P = { A: int }\n", "M foo P", "bar"),
+    "a.erl": ("-module(m).\nfoo(X) -> bar(X).\n", "m foo", "bar"),
+    "a.pl": ("package P;\nsub foo { bar(1); }\n", "P foo", "bar"),
+    "a.dart": ("class A extends B { void foo() { bar(1); } }\n", "A foo", "B bar"),
+    "a.proto": ("message A { int32 x = 1; }\nservice S { rpc Get(A) returns (A); }\n", "A S Get", ""),
+    # By the names of the grammar's nodes alone.
+    "a.sql": ("CREATE TABLE orders (id INT);\n", "orders", ""),
+    "a.sol": ("contract Shop {\n  function sell() public {}\n}\n", "Shop sell", ""),
+    "a.mm": ("@interface Shop\n- (void)sell;\n@end\nint total(void) { return 1; }\n", "total", ""),
+    "a.graphql": ("type Item { id: ID }\nenum Size { BIG }\n", "Item Size", ""),
+}
+
+
+async def test_less_common_languages_give_definitions(tmp_path: Path, make_index: MakeIndex) -> None:
+    root = make_repository(tmp_path / "repo", {path: source for path, (source, _, _) in MORE.items()})
+    index = await make_index(root)
+    assert index.status().message == ""
+    wrong = []
+    for path, (_, defines, uses) in MORE.items():
+        names = [one.name for one in (await index.symbols(path=path)).definitions]
+        if not set(defines.split()) <= set(names):
+            wrong.append(f"{path} defines {names}")
+        for name in uses.split():
+            found = (await index.symbol_info(name, relation="references", limit=1000)).references
+            if path not in {use.path for use in found}:
+                wrong.append(f"{path} does not use {name}")
+    assert not wrong, wrong
+
+
+async def test_every_bundled_grammar_parses_or_is_reported(
+    tmp_path: Path, make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = [name for name in get_args(SupportedLanguage) if name != "cobol"]
+    assert len(bundled) > 150
+    monkeypatch.setenv(
+        TEST_LANGUAGES, ",".join([f".x{name}={name}" for name in bundled] + [".xnone=nonesuch"])
+    )
+    text = "function main(x) { return total(x) } // word_in_all\nclass Shop\nend\n"
+    files = {f"f.x{name}": f"{text}{name}\n" for name in bundled}
+    root = make_repository(tmp_path / "repo", files | {"f.xnone": text})
+    index = await make_index(root, parse_timeout_seconds=20)
+    status = index.status()
+    assert status.files == len(files) + 1, await index.skipped()
+    assert status.message.startswith("no grammar for nonesuch"), "a grammar is passed over in silence"
+    assert ";" not in status.message, status.message
+    assert status.symbols > 30
+    assert (await index.search("word_in_all", path_glob="*.xnone")).hits
 
 
 async def test_columns_are_utf16_and_positions_find_names(tmp_path: Path, make_index: MakeIndex) -> None:

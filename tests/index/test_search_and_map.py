@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import bm25s
-import networkx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
 
 from codeforge_ls.index.bm25 import K1, B, Collection
 from codeforge_ls.index.chunks import Chunk
 from codeforge_ls.index.extract import ChunkRow, pack_bags, pack_chunks, unpack_chunks
-from codeforge_ls.index.graph import FileGraph, page_rank
 from codeforge_ls.index.lexical import invert
 from codeforge_ls.index.repomap import Entry, estimate_tokens, pack
-from codeforge_ls.index.snapshot import Snapshot
 from codeforge_ls.index.tokens import raw_words, split_word, tokens
 from tests.index.conftest import MakeIndex, make_repository
 
@@ -92,14 +87,6 @@ async def test_the_map_of_a_workspace(tmp_path: Path, make_index: MakeIndex) -> 
         assert 0 < part.tokens <= budget
         assert part.tokens == estimate_tokens(part.text)
 
-    snapshot = Snapshot(tmp_path / "state")
-    assert snapshot.refresh()
-    graph = FileGraph.read(snapshot.db, snapshot.present)
-    oracle = networkx.pagerank(graph.to_networkx(), tol=1e-12, max_iter=500)
-    ours = page_rank(graph.matrix(), tolerance=1e-12, rounds=500)
-    assert dict(zip(graph.paths, ours, strict=True)) == pytest.approx(oracle, abs=1e-9)
-    snapshot.close()
-
 
 ENTRIES = st.lists(
     st.builds(
@@ -122,27 +109,6 @@ def test_the_map_never_exceeds_its_budget(entries: list[Entry], budget: int) -> 
     assert packed.symbols + packed.cut == len(entries)
     assert bool(packed.text) == bool(entries)
     assert packed == pack(entries, len(entries), budget)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_page_rank_is_that_of_networkx(seed: int) -> None:
-    chance = random.Random(seed)
-    size = 40
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(range(size))
-    for _ in range(chance.choice([0, 30, 200])):
-        graph.add_edge(chance.randrange(size), chance.randrange(size), weight=chance.random() + 0.01)
-    matrix = csr_array(networkx.to_scipy_sparse_array(graph, nodelist=range(size), format="csr", dtype=float))
-    personal = np.array([chance.random() for _ in range(size)]) if seed % 2 else None
-    wanted = networkx.pagerank(
-        graph,
-        tol=1e-13,
-        max_iter=1000,
-        personalization=None if personal is None else dict(enumerate(personal.tolist())),
-    )
-    ours = page_rank(matrix, personal, tolerance=1e-13, rounds=1000)
-    assert ours.sum() == pytest.approx(1)
-    assert ours == pytest.approx(np.array([wanted[at] for at in range(size)]), abs=1e-10)
 
 
 def test_words() -> None:

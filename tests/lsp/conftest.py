@@ -232,7 +232,9 @@ class FakeHost:
     def close_soon(self, reason: str) -> None:
         pass
 
-    async def call(self, name: str, arguments: Any, actor: Any, progress: Any = None) -> dict[str, Any]:
+    async def call(
+        self, name: str, arguments: Any, actor: Any, progress: Any = None, *, counted: bool = True
+    ) -> dict[str, Any]:
         self.calls.append((name, arguments))
         if name == "search":
             try:

@@ -198,16 +198,21 @@ async def test_the_outline_is_there_whoever_says_on(scene: Scene) -> None:
     outline = "textDocument/documentSymbol"
     plain = await scene.editor()  # can be told nothing after initialize
     assert "documentSymbolProvider" not in plain.offered  # type: ignore[attr-defined]
+    late = ("documentSymbol", "definition", "references", "callHierarchy")
     dynamic = await scene.editor(
-        capabilities={"textDocument": {"documentSymbol": {"dynamicRegistration": True}}}
+        capabilities={"textDocument": {name: {"dynamicRegistration": True} for name in late}}
     )
-    registered = await dynamic.heard(
-        lambda m: (
-            m.get("method") == "client/registerCapability"
-            and m["params"]["registrations"][0]["method"] == outline
+    for method in (
+        outline,
+        *(f"textDocument/{name}" for name in ("definition", "references", "prepareCallHierarchy")),
+    ):
+        registered = await dynamic.heard(
+            lambda m, method=method: (
+                m.get("method") == "client/registerCapability"
+                and m["params"]["registrations"][0]["method"] == method
+            )
         )
-    )
-    assert registered
+        assert registered
     option = await scene.editor({"lsp": {"symbols": "on"}})
     assert option.offered["documentSymbolProvider"]  # type: ignore[attr-defined]
     unwilling = await scene.editor({"lsp": {"symbols": "off"}})
@@ -221,3 +226,49 @@ async def test_the_outline_is_there_whoever_says_on(scene: Scene) -> None:
                 elif [symbol["name"] for symbol in answer["result"]] == names:
                     break
                 await asyncio.sleep(0.1)
+
+
+async def test_navigation_is_served_where_it_is_wanted_and_steps_back_elsewhere(scene: Scene) -> None:
+    """``auto`` offers none of it; ``on`` serves definition, references, the call hierarchy and a nested outline."""
+    text = "from a import one\n\n\nclass Uses:\n    def it(self):\n        return one()\n"
+    (scene.root / "b.py").write_text(text)
+    providers = (
+        "definitionProvider",
+        "referencesProvider",
+        "callHierarchyProvider",
+        "documentSymbolProvider",
+    )
+    plain = await scene.editor()
+    assert not [name for name in providers if name in plain.offered]  # type: ignore[attr-defined]
+    nested = {"textDocument": {"documentSymbol": {"hierarchicalDocumentSymbolSupport": True}}}
+    wanted = await scene.editor({"lsp": {"symbols": "on"}}, nested)
+    assert all(wanted.offered[name] for name in providers)  # type: ignore[attr-defined]
+    await wanted.command("codeforge.index.build", {})
+    a, b = (scene.root / "a.py").as_uri(), (scene.root / "b.py").as_uri()
+    call = {"textDocument": {"uri": b}, "position": {"line": 5, "character": 16}}
+
+    async def ask(method: str, params: Any) -> Any:
+        answer = await wanted.request(method, params)
+        assert "result" in answer, answer
+        return answer["result"]
+
+    (definition,) = await ask("textDocument/definition", call)
+    name = {"start": {"line": 0, "character": 4}, "end": {"line": 0, "character": 7}}
+    assert definition == {"uri": a, "range": name}
+    found = await ask("textDocument/references", {**call, "context": {"includeDeclaration": True}})
+    assert [(one["uri"], one["range"]["start"]["line"]) for one in found] == [(a, 0), (b, 0), (b, 5)]
+    (item,) = await ask("textDocument/prepareCallHierarchy", call)
+    assert (item["name"], item["uri"], item["selectionRange"]) == ("one", a, name)
+    (incoming,) = await ask("callHierarchy/incomingCalls", {"item": item})
+    assert incoming["from"]["name"] == "it"
+    assert incoming["fromRanges"][0]["start"] == {"line": 5, "character": 15}
+    (outgoing,) = await ask("callHierarchy/outgoingCalls", {"item": incoming["from"]})
+    assert outgoing["to"] == item
+    (outer,) = await ask("textDocument/documentSymbol", {"textDocument": {"uri": b}})
+    assert (outer["name"], [one["name"] for one in outer["children"]]) == ("Uses", ["it"])
+    nowhere = {"textDocument": {"uri": b}, "position": {"line": 1, "character": 0}}
+    assert await ask("textDocument/definition", nowhere) == []
+    elsewhere = {"textDocument": {"uri": "file:///etc/hosts"}, "position": {"line": 0, "character": 0}}
+    assert await ask("textDocument/definition", elsewhere) == []
+    unwilling = await scene.editor({"lsp": {"symbols": "off"}})
+    assert (await unwilling.request("textDocument/definition", call))["result"] == []

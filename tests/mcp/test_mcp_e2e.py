@@ -140,6 +140,8 @@ async def test_an_agent_finds_its_way_and_sees_unsaved_text(base: Path, era: str
         assert [(one["path"], one["start_line"]) for one in found] == [("shop/tax.py", 4)]
         at = {"path": "shop/tax.py", "line": 4, "column": 5}
         assert (await agent.tool("symbol_info", position=at))["structuredContent"]["definitions"] == found
+        near = (await agent.tool("symbol_info", name="Cart", relation="neighbours"))["structuredContent"]
+        assert all(one["symbol"] != "Cart" for one in near["definitions"])
         uses = (await agent.tool("symbol_info", name="Cart", relation="references"))["structuredContent"]
         assert "shop/tax.py" in [use["path"] for use in uses["references"]]
         assert text(

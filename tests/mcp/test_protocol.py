@@ -39,7 +39,9 @@ class CannedOperations:
         self.calls: list[tuple[str, Any, Actor]] = []
         self.cancelled: list[str] = []
 
-    async def call(self, name: str, arguments: Any, actor: Actor, progress: Callable[..., None]) -> Any:
+    async def call(
+        self, name: str, arguments: Any, actor: Actor, progress: Callable[..., None], **_wishes: Any
+    ) -> Any:
         self.calls.append((name, arguments, actor))
         query = arguments.get("query", "")
         if query.startswith("hang"):

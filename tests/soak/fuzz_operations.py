@@ -22,6 +22,7 @@ from tests.soak.report import Part
 MAY_CHANGE = {"edits.apply", "checkpoint.restore"}  # by order of a person
 SLOW = {"index.build": 0.02, "events.verify": 0.2}  # share of their turns that they get
 CALL_SECONDS = 30.0
+UNLIMITED = {"rate_limit.per_second": "0"}
 PERSON = Actor(kind=ActorKind.CLI, name="fuzz", session="fuzz-cli")
 AGENT = Actor(kind=ActorKind.MCP, name="fuzz", session="fuzz-mcp")
 
@@ -35,7 +36,7 @@ async def prove(part: Part, *, cases: int) -> None:
     ground.git("add", "-A")
     ground.git("commit", "-qm", "start")
     with part.timed(), _environment(ground):
-        workspace = await Workspace.open(ground.root, ConfigStore(ground.root))
+        workspace = await Workspace.open(ground.root, ConfigStore(ground.root, overrides=UNLIMITED))
         try:
             await _calls(Operations(workspace), ground, part, cases)
             if broken := await workspace.store.verify():
@@ -70,6 +71,8 @@ async def _calls(operations: Operations, ground: Ground, part: Part, cases: int)
             name = "health"
         actor = hostile.rng.choice((PERSON, AGENT))
         arguments = hostile.fitting(operations.schema(name)) if hostile.rng.random() < 0.9 else hostile.json()
+        if isinstance(arguments, dict) and hostile.rng.random() < 0.1:
+            arguments["idempotencyKey"] = hostile.rng.choice((hostile.json(), "a", "b"))
         shown = f"case {case} (seed {part.seed}): {name} by {actor.kind} with {json.dumps(arguments)[:400]}"
         began = time.monotonic()
         try:

@@ -21,6 +21,7 @@ from codeforge_ls.model.runs import PlanStatus, RunStatus
 from codeforge_ls.store import Store, migrate, rollback, version
 from codeforge_ls.store.chain import COLUMNS, canonical
 from codeforge_ls.store.migrate import migrations
+from codeforge_ls.store.projections import STATE_TABLES
 from codeforge_ls.store.upcasters import upcast
 from tests.store import history as h
 
@@ -165,7 +166,7 @@ async def test_migrations_go_up_down_and_up_again(tmp_path: Path) -> None:
     assert version(path).current == version(path).latest == migrations()[-1].number
 
     await filled(path)
-    assert rollback(path) == ["0002_state"]
+    assert rollback(path, 2) == ["0003_reservations", "0002_state"]
     with pytest.raises(Conflict, match="lose the event log"):
         rollback(path)
     store = await Store.open(path)
@@ -175,7 +176,16 @@ async def test_migrations_go_up_down_and_up_again(tmp_path: Path) -> None:
     for bad in (lambda: migrate(path, to=77), lambda: rollback(path, 0)):
         with pytest.raises(InvalidInput):
             bad()
-    assert rollback(path, 2, lose_events=True) == names[::-1]
+    assert rollback(path, len(names), lose_events=True) == names[::-1]
+
+
+def test_every_table_is_log_state_or_said_to_be_neither(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    migrate(path)
+    log, passing = {"events", "streams", "drop_grants"}, {"reservations"}
+    with raw(path) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables - {"schema_migrations", "sqlite_sequence"} == {*STATE_TABLES, *log, *passing}
 
 
 async def test_newer_and_foreign_databases_are_not_opened(tmp_path: Path) -> None:

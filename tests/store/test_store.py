@@ -24,6 +24,7 @@ from codeforge_ls.model.errors import (
 from codeforge_ls.model.events import Delta, Event, EventDraft, EventType
 from codeforge_ls.model.runs import PlanStatus, RunStatus, StepStatus
 from codeforge_ls.store import Store
+from codeforge_ls.store.reservations import MAX_ANSWER, Reservation, Scope
 from tests.store import history as h
 
 
@@ -319,3 +320,33 @@ async def test_old_streams_are_exported_and_dropped_whole(store: Store, tmp_path
     with pytest.raises(Unavailable, match="cannot be exported"):
         await store.drop_streams(time.time() + 1, blocked, "cli:ada")
     assert await store.events("run:new")
+
+
+async def test_a_key_is_reserved_once_and_forgotten_after_a_day(store: Store) -> None:
+    table, scope = store.reservations, Scope("run.start", "mcp:a", "k")
+    await store.append(*h.whole_run("r1"))
+    got = await asyncio.gather(
+        *(
+            table.reserve(
+                scope,
+                "hash",
+            )
+            for _ in range(20)
+        )
+    )
+    assert got.count(None) == 1
+    assert {found for found in got if found} == {Reservation("hash", False, None, 0)}
+    assert await table.reserve(Scope("run.start", "mcp:b", "k"), "hash") is None
+    await table.finish(scope, {"run_id": "r1"})
+    assert await table.reserve(scope, "hash") == Reservation("hash", True, {"run_id": "r1"}, 15)
+    await table.release(scope)
+    assert await table.reserve(scope, "other") is None
+    await table.finish(scope, {"text": "x" * MAX_ANSWER})
+    assert await table.reserve(scope, "other") == Reservation("other", True, None, MAX_ANSWER + 11)
+    await store._writer.execute(
+        "UPDATE reservations SET created_at = created_at - 86401 WHERE caller = 'mcp:a'"
+    )
+    await table.purge()
+    left = await store._writer.execute_fetchall("SELECT caller FROM reservations")
+    assert [row[0] for row in left] == ["mcp:b"]
+    assert await store.refold() == {}

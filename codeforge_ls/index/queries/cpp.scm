@@ -24,7 +24,7 @@
 (preproc_function_def name: (identifier) @name) @definition.macro
 (call_expression function: [(identifier) @reference.call (field_expression field: (field_identifier) @reference.call) (qualified_identifier name: (identifier) @reference.call) (template_function name: (identifier) @reference.call)])
 (new_expression type: (type_identifier) @reference.type)
-(base_class_clause [(type_identifier) @reference.type (qualified_identifier name: (type_identifier) @reference.type) (template_type name: (type_identifier) @reference.type)])
+(base_class_clause [(type_identifier) @reference.inherit (qualified_identifier name: (type_identifier) @reference.inherit) (template_type name: (type_identifier) @reference.inherit)])
 (parameter_declaration type: [(type_identifier) @reference.type (qualified_identifier name: (type_identifier) @reference.type) (template_type name: (type_identifier) @reference.type)])
 (declaration type: [(type_identifier) @reference.type (qualified_identifier name: (type_identifier) @reference.type) (template_type name: (type_identifier) @reference.type)])
 (field_declaration type: [(type_identifier) @reference.type (qualified_identifier name: (type_identifier) @reference.type) (template_type name: (type_identifier) @reference.type)])

@@ -14,7 +14,7 @@
 (namespace_declaration name: (_) @name) @definition.module
 (invocation_expression function: [(identifier) @reference.call (generic_name (identifier) @reference.call) (member_access_expression name: (identifier) @reference.call) (member_access_expression name: (generic_name (identifier) @reference.call))])
 (object_creation_expression type: [(identifier) @reference.type (generic_name (identifier) @reference.type)])
-(base_list [(identifier) @reference.type (generic_name (identifier) @reference.type)])
+(base_list [(identifier) @reference.inherit (generic_name (identifier) @reference.inherit)])
 (parameter type: [(identifier) @reference.type (generic_name (identifier) @reference.type)])
 (variable_declaration type: [(identifier) @reference.type (generic_name (identifier) @reference.type)])
 (property_declaration type: [(identifier) @reference.type (generic_name (identifier) @reference.type)])

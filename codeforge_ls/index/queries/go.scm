@@ -13,4 +13,6 @@
 (composite_literal type: [(type_identifier) @reference.type (qualified_type name: (type_identifier) @reference.type)])
 (parameter_declaration type: [(type_identifier) @reference.type (pointer_type (type_identifier) @reference.type) (qualified_type name: (type_identifier) @reference.type) (pointer_type (qualified_type name: (type_identifier) @reference.type)) (slice_type (type_identifier) @reference.type)])
 (field_declaration type: [(type_identifier) @reference.type (pointer_type (type_identifier) @reference.type) (qualified_type name: (type_identifier) @reference.type) (pointer_type (qualified_type name: (type_identifier) @reference.type))])
+(field_declaration !name type: [(type_identifier) @reference.inherit (pointer_type (type_identifier) @reference.inherit) (qualified_type name: (type_identifier) @reference.inherit)])
+(type_elem (type_identifier) @reference.inherit)
 (import_spec path: (interpreted_string_literal (interpreted_string_literal_content) @import))

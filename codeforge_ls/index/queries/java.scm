@@ -9,14 +9,10 @@
 (enum_constant name: (identifier) @name) @definition.constant
 (method_invocation name: (identifier) @reference.call)
 (method_reference (identifier) @reference.call .)
-(object_creation_expression type: [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(superclass [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(type_list [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(formal_parameter type: [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(field_declaration type: [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(local_variable_declaration type: [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(method_declaration type: [(type_identifier) @reference.type (generic_type (type_identifier) @reference.type)])
-(type_arguments (type_identifier) @reference.type)
+(superclass [(type_identifier) @reference.inherit (generic_type (type_identifier) @reference.inherit)])
+(super_interfaces (type_list [(type_identifier) @reference.inherit (generic_type (type_identifier) @reference.inherit)]))
+(extends_interfaces (type_list [(type_identifier) @reference.inherit (generic_type (type_identifier) @reference.inherit)]))
+(type_identifier) @reference.type
 (marker_annotation name: (identifier) @reference.type)
 (annotation name: (identifier) @reference.type)
 (import_declaration (scoped_identifier) @import)

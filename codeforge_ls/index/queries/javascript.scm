@@ -11,7 +11,7 @@
 (pair key: (property_identifier) @name value: [(arrow_function) (function_expression)]) @definition.function
 (call_expression function: [(identifier) @reference.call (member_expression property: (property_identifier) @reference.call)])
 (new_expression constructor: [(identifier) @reference.type (member_expression property: (property_identifier) @reference.type)])
-(class_heritage [(identifier) @reference.type (member_expression property: (property_identifier) @reference.type)])
+(class_heritage [(identifier) @reference.inherit (member_expression property: (property_identifier) @reference.inherit)])
 (import_statement source: (string (string_fragment) @import))
 (export_statement source: (string (string_fragment) @import))
 (import_specifier name: (identifier) @reference.import)

@@ -10,7 +10,7 @@
 (enum_entry (simple_identifier) @name) @definition.constant
 (call_expression . (simple_identifier) @reference.call)
 (call_expression (navigation_expression (navigation_suffix (simple_identifier) @reference.call)))
-(delegation_specifier [(user_type (type_identifier) @reference.type) (constructor_invocation (user_type (type_identifier) @reference.type))])
+(delegation_specifier [(user_type (type_identifier) @reference.inherit) (constructor_invocation (user_type (type_identifier) @reference.inherit))])
 (parameter (user_type (type_identifier) @reference.type))
 (class_parameter (user_type (type_identifier) @reference.type))
 (variable_declaration (user_type (type_identifier) @reference.type))

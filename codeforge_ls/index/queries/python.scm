@@ -4,7 +4,7 @@
 (class_definition body: (block [(assignment left: (identifier) @name) @definition.field (expression_statement (assignment left: (identifier) @name) @definition.field)]))
 (call function: [(identifier) @reference.call (attribute attribute: (identifier) @reference.call)])
 (decorator [(identifier) @reference.call (attribute attribute: (identifier) @reference.call)])
-(class_definition superclasses: (argument_list [(identifier) @reference.type (attribute attribute: (identifier) @reference.type)]))
+(class_definition superclasses: (argument_list [(identifier) @reference.inherit (attribute attribute: (identifier) @reference.inherit)]))
 (type [(identifier) @reference.type (attribute attribute: (identifier) @reference.type) (generic_type (identifier) @reference.type)])
 (type (binary_operator (identifier) @reference.type))
 (import_statement name: [(dotted_name) @import (aliased_import name: (dotted_name) @import)])

@@ -11,7 +11,7 @@
 (macro_definition name: (identifier) @name) @definition.macro
 (field_declaration name: (field_identifier) @name) @definition.field
 (impl_item type: [(type_identifier) @name (generic_type type: (type_identifier) @name)]) @definition.scope
-(impl_item trait: [(type_identifier) @reference.type (generic_type type: (type_identifier) @reference.type) (scoped_type_identifier name: (type_identifier) @reference.type)])
+(impl_item trait: [(type_identifier) @reference.inherit (generic_type type: (type_identifier) @reference.inherit) (scoped_type_identifier name: (type_identifier) @reference.inherit)])
 (call_expression function: [(identifier) @reference.call (field_expression field: (field_identifier) @reference.call) (scoped_identifier name: (identifier) @reference.call) (generic_function function: (identifier) @reference.call)])
 (macro_invocation macro: [(identifier) @reference.call (scoped_identifier name: (identifier) @reference.call)])
 (struct_expression name: (type_identifier) @reference.type)

@@ -10,7 +10,7 @@
 (package_object name: (identifier) @name) @definition.module
 (call_expression function: [(identifier) @reference.call (field_expression field: (identifier) @reference.call) (generic_function function: (identifier) @reference.call)])
 (instance_expression (type_identifier) @reference.type)
-(extends_clause type: [(type_identifier) @reference.type (generic_type type: (type_identifier) @reference.type)])
+(extends_clause type: [(type_identifier) @reference.inherit (generic_type type: (type_identifier) @reference.inherit)])
 (parameter type: [(type_identifier) @reference.type (generic_type type: (type_identifier) @reference.type)])
 (class_parameter type: [(type_identifier) @reference.type (generic_type type: (type_identifier) @reference.type)])
 (function_definition return_type: [(type_identifier) @reference.type (generic_type type: (type_identifier) @reference.type)])

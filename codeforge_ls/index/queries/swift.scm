@@ -13,7 +13,7 @@
 (source_file (property_declaration name: (pattern bound_identifier: (simple_identifier) @name)) @definition.variable)
 (call_expression . (simple_identifier) @reference.call)
 (call_expression (navigation_expression suffix: (navigation_suffix suffix: (simple_identifier) @reference.call)))
-(inheritance_specifier inherits_from: (user_type (type_identifier) @reference.type))
+(inheritance_specifier inherits_from: (user_type (type_identifier) @reference.inherit))
 (type_annotation (user_type (type_identifier) @reference.type))
 (parameter (user_type (type_identifier) @reference.type))
 (import_declaration (identifier) @import)

@@ -1,0 +1,6 @@
+(source (list_lit . (sym_lit name: (sym_name) @_word (#any-of? @_word "defn" "defn-" "defmulti" "defmethod")) . (sym_lit name: (sym_name) @name)) @definition.function)
+(source (list_lit . (sym_lit name: (sym_name) @_word (#eq? @_word "defmacro")) . (sym_lit name: (sym_name) @name)) @definition.macro)
+(source (list_lit . (sym_lit name: (sym_name) @_word (#any-of? @_word "def" "defonce")) . (sym_lit name: (sym_name) @name)) @definition.variable)
+(source (list_lit . (sym_lit name: (sym_name) @_word (#any-of? @_word "defrecord" "deftype" "defprotocol")) . (sym_lit name: (sym_name) @name)) @definition.class)
+(source (list_lit . (sym_lit name: (sym_name) @_word (#eq? @_word "ns")) . (sym_lit name: (sym_name) @name)) @definition.module)
+(list_lit . (sym_lit name: (sym_name) @reference.call))

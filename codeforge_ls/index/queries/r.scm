@@ -1,0 +1,3 @@
+(binary_operator lhs: (identifier) @name rhs: (function_definition)) @definition.function
+(program (binary_operator lhs: (identifier) @name) @definition.variable)
+(call function: (identifier) @reference.call)
