@@ -10,7 +10,7 @@ from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.tool import Answer, ToolContext, ToolKind, clip
 from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
 from codeforge_ls.model.base import Frozen
-from codeforge_ls.model.index import Hit
+from codeforge_ls.model.index import Hit, SymbolKind
 
 
 class SearchArguments(Frozen):
@@ -20,6 +20,9 @@ class SearchArguments(Frozen):
     limit: int = Field(default=10, ge=1, le=50)
     path_glob: str | None = Field(default=None, max_length=500, description="Only files that match")
     group_by: Literal["chunk", "file"] = Field(default="chunk", description="One hit per chunk or per file")
+    language: str | None = Field(default=None, max_length=50, description="Only files of this language")
+    kind: SymbolKind | None = Field(default=None, description="Only hits in such a definition")
+    explain: bool = Field(default=False, description="Say of each hit why it is there")
 
 
 def effects(_arguments: SearchArguments, _files: WorkspaceFiles) -> Effects:
@@ -30,7 +33,13 @@ def effects(_arguments: SearchArguments, _files: WorkspaceFiles) -> Effects:
 async def prepare(arguments: SearchArguments, context: ToolContext) -> Answer:
     """Search, and leave out what the policy does not let be read."""
     found = await context.index.search(
-        arguments.query, arguments.limit, arguments.path_glob, arguments.group_by
+        arguments.query,
+        arguments.limit,
+        arguments.path_glob,
+        arguments.group_by,
+        language=arguments.language,
+        kind=arguments.kind,
+        explain=arguments.explain,
     )
     hits = tuple(hit for hit in found.hits if context.may_read(hit.path))
     allowed = found.model_copy(update={"hits": hits})

@@ -28,6 +28,10 @@ class CodeIndex(Protocol):
         limit: int = 10,
         path_glob: str | None = None,
         group_by: Literal["chunk", "file"] = "chunk",
+        *,
+        language: str | None = None,
+        kind: str | None = None,
+        explain: bool = False,
     ) -> SearchAnswer:
         """Hits for a query, best first."""
         ...

@@ -30,6 +30,12 @@ codeforge search "rate limit" --group file --json""",
         "--group", choices=("chunk", "file"), default="chunk", help="hits are pieces or files"
     )
 
+    search_help.add_argument("--language", metavar="NAME", help="only files of this language")
+    search_help.add_argument(
+        "--kind", metavar="KIND", help="only hits in such a definition: function, class, ..."
+    )
+    search_help.add_argument("--explain", action="store_true", help="say why each hit is there")
+
     map_help = add_verb(
         verbs,
         "map",
@@ -97,6 +103,7 @@ def search(context: Context) -> int:
     """Print hits, best first."""
     given, out = context.arguments, context.out
     wanted = {"query": given.query, "limit": given.limit, "path_glob": given.glob, "group_by": given.group}
+    wanted |= {"language": given.language, "kind": given.kind, "explain": given.explain}
     answer = context.daemon().call("search", wanted)
     out.json(answer)
     for hit in answer["hits"]:
@@ -104,10 +111,19 @@ def search(context: Context) -> int:
         out.line(place, out.paint(f"{hit['symbol']} {hit['kind']}".strip(), BOLD))
         for line in _first_lines(hit["text"]) if given.group == "chunk" else []:
             out.line("   ", safe(line, lines=True))
+        if hit.get("explain"):
+            out.line("   ", out.paint(_why(hit["explain"]), DIM))
     if not answer["hits"]:
         out.line("no hits")
     _say_how_complete(context, answer["index"])
     return 0
+
+
+def _why(explanation: dict[str, Any]) -> str:
+    legs = [f"{name} rank {leg['rank']} ({leg['score']:g})" for name, leg in explanation["legs"].items()]
+    rewards = [f"{rule} +{amount:g}" for rule, amount in explanation["rewards"].items()]
+    factors = [f"{rule} x{factor:g}" for rule, factor in explanation["factors"].items()]
+    return "; ".join([*legs, *rewards, *factors])
 
 
 def _first_lines(text: str) -> list[str]:

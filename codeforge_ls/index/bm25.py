@@ -138,6 +138,8 @@ class Collection:
             idf = math.log(1 + (living - having + 0.5) / (having + 0.5))
             whole += times * idf * summed / (summed + damp)
         found = np.flatnonzero(chunk_scores)
+        if not len(found):
+            return []
         found = found[np.lexsort((found, -chunk_scores[found], self._files[found]))]
         firsts = np.unique(self._files[found], return_index=True)[1]
         best: list[FileEvidence] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -21,12 +21,16 @@ DEFINITION_SYMBOL, DEFINITION_EMBEDDED, STEM_FACTOR = 3.0, 1.5, 1.5
 MINOR_KIND = 0.5  # fields, constants, variables and methods: a bare name mostly means a type or a function
 MAJOR_KINDS = {"class", "interface", "struct", "enum", "type", "module", "function", "macro"}
 COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 0.8
+NAMED_WHOLE = (
+    0.3  # a file all of whose name is in the query is rather meant than one with more words to its name
+)
 NEXT_CHUNK = 0.5  # each further chunk of a file counts half as much as the one before
 
 NOISE = re.compile(
     r"(^|/)(tests?|testing|__tests__|spec|testdata|fixtures|examples?|_examples?|docs?_src|compat|_compat|legacy|vendor"
-    r"|third_party|node_modules)(/|$)"
-    r"|(^|/)(test_[^/]*|[^/]*_test|conftest)\.(py|c|cc|cpp|go|lua|rb|dart)$|(^|/)[^/]*_spec\.(rb|lua)$"
+    r"|third_party|node_modules|bench|benches|benchmarks?|mocks?|__mocks__)(/|$)"
+    r"|(^|/)(test_[^/]*|conftest)\.(py|c|cc|cpp|go|lua|rb|dart)$|(^|/)[^/]*_(tests?|benchmarks?|bench|mocks?)\.\w+$"
+    r"|(^|/)[^/]*_spec\.(rb|lua)$"
     r"|\.(test|spec|bench)\.[mc]?[jt]sx?$|[a-z0-9](Tests?|Spec|Suite)\.(java|kt|swift|cs|php|scala)$"
 )
 BARREL = re.compile(r"(^|/)(__init__\.py|package-info\.java|index\.d\.ts)$|\.d\.ts$")
@@ -39,6 +43,8 @@ SYMBOL = re.compile(
 EMBEDDED = re.compile(
     r"\b(?:[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+|[a-z][a-z0-9]*[A-Z]\w+|[A-Za-z]+(?:_[A-Za-z0-9]+)+)\b"
 )
+
+QUALIFIED = re.compile(r"(?:::|->)([A-Za-z_]\w+)")  # the name itself in ``absl::Hash``
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def named_symbols(query: str) -> list[str]:
     """The identifiers a query names: all of it, or the ones inside a sentence."""
     if is_symbol(query):
         return [re.split(r"::|\\|->|\.", query.strip())[-1]]
-    return list(dict.fromkeys(EMBEDDED.findall(query)))
+    return list(dict.fromkeys([*EMBEDDED.findall(query), *QUALIFIED.findall(query)]))
 
 
 def path_weight(path: str) -> float:
@@ -208,8 +214,9 @@ def _reward_names(words: Sequence[str], found: Mapping[ChunkPlace, Ranked], top:
         if path not in by_path:
             name = PurePosixPath(path)
             folder = len(wanted & _stems(name.parent.name)) / len(wanted)
-            by_path[path] = _share(wanted, _stems(name.stem)), folder
-        one.reward("file name", FILE_NAME * top * by_path[path][0])
+            parts = _stems(name.stem)
+            by_path[path] = FILE_NAME * _share(wanted, parts) + NAMED_WHOLE * _share(parts, wanted), folder
+        one.reward("file name", top * by_path[path][0])
         one.reward("folder", FOLDER * top * by_path[path][1])
         if one.place.symbol:
             one.reward("defined name", DEFINES * top * _share(wanted, _stems(one.place.symbol)))
@@ -220,8 +227,10 @@ def _stems(name: str) -> frozenset[str]:
     return frozenset(stem(word) for word in tokens(name))
 
 
-def _share(wanted: set[str], parts: frozenset[str]) -> float:
+def _share(wanted: Set[str], parts: Set[str]) -> float:
     """The share of the wanted words that are in a name, or begin a word of it, or are begun by one."""
+    if not wanted:
+        return 0.0
     hits = sum(1 for word in wanted if word in parts or any(_akin(word, part) for part in parts))
     return hits / len(wanted)
 

@@ -484,11 +484,11 @@ class Index:
         if raw.get("bad_segment"):
             log.warning("the base segment is unusable: %s", raw["bad_segment"])
             await self._tried(self._writer.call("drop_segment", {}))
-        if raw.get("graph_stale"):
-            self._renew_graph(damaged=raw["graph_stale"] == "damaged")
         if raw.get("bad_vectors"):
             log.warning("vectors of segments are unusable: %s", raw["bad_vectors"])
             await self._tried(self._writer.call("drop_vectors", {"segments": raw["bad_vectors"]}))
+        if raw.get("graph_stale"):
+            self._renew_graph(damaged=raw["graph_stale"] == "damaged")
         return raw
 
     def _renew_graph(self, *, damaged: bool) -> None:

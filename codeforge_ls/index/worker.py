@@ -102,7 +102,7 @@ class IndexWorker:
             paths = set()
         fresh = {path for path in (*paths, *overlays) if not self._intake.knows(path)}
         if fresh:
-            ignored = await asyncio.to_thread(ignored_paths, self._root, fresh, self._limits.exclude)
+            ignored = await asyncio.to_thread(ignored_paths, self._root, fresh)
             paths -= ignored
             overlays = {path: text for path, text in overlays.items() if path not in ignored}
         self._intake.close_overlays(closed)
@@ -225,6 +225,12 @@ class IndexWorker:
         self._spawn(self._refresh_segment())
         return None
 
+    async def drop_vectors(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """A reader found the vectors of some segments unusable: write those anew."""
+        self._vectors.forget(_strings(params.get("segments")))
+        self._spawn(self._vectors.write_missing())
+        return None
+
     async def explain(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """Why a file is, or is not, in the index."""
         database = self._state / "index.db"
@@ -233,12 +239,6 @@ class IndexWorker:
     async def write_graph(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """A reader finds the code graph damaged or too old: have it written again."""
         await self._graph.write(damaged=bool(params.get("damaged")))
-        return None
-
-    async def drop_vectors(self, params: JsonObject, _emit: Emit) -> JsonValue:
-        """A reader found the vectors of some segments unusable: write those anew."""
-        self._vectors.forget(_strings(params.get("segments")))
-        self._spawn(self._vectors.write_missing())
         return None
 
     async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
@@ -377,9 +377,9 @@ async def main() -> None:
         "skipped": worker.skipped,
         "status": worker.status,
         "drop_segment": worker.drop_segment,
+        "drop_vectors": worker.drop_vectors,
         "write_graph": worker.write_graph,
         "explain": worker.explain,
-        "drop_vectors": worker.drop_vectors,
     }
     try:
         await serve(

@@ -14,7 +14,7 @@ from codeforge_ls.index.picture import dot, svg
 from codeforge_ls.model.actions import Tool
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.model.index import IndexStatus, Relation, SymbolAnswer
+from codeforge_ls.model.index import IndexStatus, Relation, SymbolAnswer, SymbolKind
 from codeforge_ls.operations.operation import Call, Nothing, Operation, through_gate
 
 
@@ -25,13 +25,24 @@ class SearchQuery(Frozen):
     limit: int = Field(default=10, ge=1, le=50)
     path_glob: str | None = Field(default=None, max_length=500)
     group_by: Literal["chunk", "file"] = "chunk"
+    language: str | None = Field(default=None, max_length=50)
+    kind: SymbolKind | None = None
+    explain: bool = False
 
 
 async def search(call: Call, arguments: SearchQuery) -> JsonObject:
     """Ranked hits. What an agent may not read is not shown to it."""
     if call.actor.is_person:
         index = call.workspace.index
-        found = await index.search(arguments.query, arguments.limit, arguments.path_glob, arguments.group_by)
+        found = await index.search(
+            arguments.query,
+            arguments.limit,
+            arguments.path_glob,
+            arguments.group_by,
+            language=arguments.language,
+            kind=arguments.kind,
+            explain=arguments.explain,
+        )
         return found.model_dump(mode="json")
     return (await through_gate(call, Tool.SEARCH, arguments.model_dump(mode="json"))).data
 
