@@ -382,4 +382,4 @@ def test_the_graph_the_pictures_and_explanations_at_the_terminal(ws: Place, tmp_
     assert "in the index as python" in codeforge(ws, "index", "explain", "greet.py").lower()
     (ws.root / ".gitignore").write_text("hidden.py\n")
     (ws.root / "hidden.py").write_text("x = 1\n")
-    assert ask(ws, "index", "explain", "hidden.py", code=1)["rule"] == ".gitignore"
+    assert ask(ws, "index", "explain", "hidden.py", code=1)["rule"] == ".gitignore:1: hidden.py"

@@ -90,10 +90,11 @@ class Editor:
         self._send({"method": method, "params": params})
 
     def open(self, path: str, text: str) -> None:
-        """Open a document whose text may differ from the disk."""
+        """Open a document whose text may differ from the disk; the server knows it when this returns."""
         self.texts[path], self.versions[path] = text, 1
         document = {"uri": self._uri(path), "languageId": "plaintext", "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": document})
+        self.command("health")  # what another client asks now comes after the document
 
     def shut(self, path: str) -> None:
         """Close a document without saving it."""

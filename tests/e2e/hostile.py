@@ -20,6 +20,7 @@ GOOD: Json = {
     "verdict": "deny",
     "tool": "Read",
     "name": "editor-interactive",
+    "line": 1,
     "edits": [{"path": "README.md", "old_text": "no such text", "new_text": "x"}],
 }
 IDS = frozenset({"run_id", "plan_id", "approval_id", "checkpoint_id", "other"})

@@ -149,6 +149,7 @@ async def test_an_agent_finds_its_way_and_sees_unsaved_text(base: Path, era: str
         ).splitlines()[1:] == ["2\t    def total(self, prices):"]
         editor = await place.editor()
         editor.open("shop/cart.py", "class Trolley:\n    unsaved = True\n")
+        await editor.command("codeforge.health")  # what the agent asks now comes after the document
         shown = text(await agent.tool("read_code", path="shop/cart.py"))
         assert "unsaved text" in shown
         assert "1\tclass Trolley:" in shown
