@@ -104,7 +104,7 @@ class Store:
         wanted = [status.value for status in (RunStatus if statuses is None else statuses)]
         query = f"{reading.RUNS} WHERE status IN ({', '.join('?' * len(wanted))})"
         rows = await self._read(f"{query} ORDER BY created_at DESC, id DESC LIMIT ?", *wanted, _page(limit))
-        return [reading.run_of(row) for row in rows]
+        return await _each(rows, reading.run_of)
 
     async def plan(self, plan_id: str) -> Plan:
         """One plan with its steps. Raises NotFound."""
@@ -126,7 +126,7 @@ class Store:
     async def approvals(self, state: ApprovalState | None = None, limit: int = 50) -> list[Approval]:
         """Approvals, newest first, in this state or in any."""
         query = f"{reading.APPROVALS} WHERE ? IS NULL OR state = ? ORDER BY created_at DESC, id DESC LIMIT ?"
-        return [reading.approval_of(row) for row in await self._read(query, state, state, _page(limit))]
+        return await _each(await self._read(query, state, state, _page(limit)), reading.approval_of)
 
     async def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """One checkpoint. Raises NotFound."""
@@ -138,7 +138,7 @@ class Store:
         query = (
             f"{reading.CHECKPOINTS} WHERE ? IS NULL OR stream = ? ORDER BY created_at DESC, id DESC LIMIT ?"
         )
-        return [reading.checkpoint_of(row) for row in await self._read(query, stream, stream, _page(limit))]
+        return await _each(await self._read(query, stream, stream, _page(limit)), reading.checkpoint_of)
 
     async def messages(self, run_id: str) -> list[Message]:
         """The conversation of a run, in order."""
@@ -337,9 +337,13 @@ async def _connected(path: Path, pragmas: Sequence[str]) -> aiosqlite.Connection
     return connection
 
 
+async def _each(rows: Sequence[sqlite3.Row], read: Callable[[sqlite3.Row], T]) -> list[T]:
+    # In a thread: a page of large rows takes longer to parse than the loop may wait.
+    return await asyncio.to_thread(lambda: [read(row) for row in rows])
+
+
 async def _told(rows: Sequence[sqlite3.Row]) -> list[Event]:
-    # In a thread: a page of large payloads takes longer to parse than the loop may wait.
-    return await asyncio.to_thread(lambda: [told(StoredEvent(*row)) for row in rows])
+    return await _each(rows, lambda row: told(StoredEvent(*row)))
 
 
 def _sealed(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Event, list[Statement]]:
