@@ -23,6 +23,10 @@ CONTENT_TABLES = ("symbol", "use", "bag", "source", "content")
 Counts = tuple[int, int, int, dict[str, int], int]  # files, symbols, chunks, files by language, skipped files
 
 
+# The files of a segment's folder; named here so that who looks for them need not import numpy.
+SEGMENT, VECTORS = "segment.arrays", "dense.npy"
+
+
 class SegmentRow(NamedTuple):
     """A saved segment and its size in chunks."""
 

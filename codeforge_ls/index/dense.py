@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from codeforge_ls.index.database import VECTORS
 from codeforge_ls.index.lexical import ChunkPlace, Postings
 from codeforge_ls.index.wordvectors import Floats, WordVectors
 
-FILE, IDF_FILE = "dense.npy", "dense-idf.npy"
+IDF_FILE = "dense-idf.npy"
 HEAD = 64  # dimensions of the first pass; the table orders them by variance
 RESCORED = 1_000  # chunks that the first pass leaves for all dimensions
 BLOCK = 4_096  # chunks at once: float32 of a whole segment would cost more than all the rest
@@ -59,7 +60,7 @@ def _pack(vectors: Floats) -> Bytes:
 
 def save_vectors(folder: Path, vectors: Bytes, idf: Floats) -> None:
     """Put them into a segment's folder; the vectors last, so that a reader who sees them sees all."""
-    for name, values in ((IDF_FILE, idf), (FILE, vectors)):
+    for name, values in ((IDF_FILE, idf), (VECTORS, vectors)):
         partial = folder / f".{name}.part"
         with partial.open("wb") as file:
             np.save(file, values)
@@ -84,7 +85,7 @@ class PartVectors:
     def open(cls, folder: Path, chunks: int, table: WordVectors) -> PartVectors | None:
         """Map those of a segment; None while there are none. Raises ``BadVectors``."""
         try:
-            vectors = np.load(folder / FILE, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False).view(np.ndarray)
             return cls(vectors, np.load(folder / IDF_FILE, allow_pickle=False), chunks, table)
         except FileNotFoundError:
             return None

@@ -6,7 +6,6 @@ A segment is the unit for whatever is kept beside it: chunks are numbered from 0
 
 from __future__ import annotations
 
-import json
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -20,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array
 
+from codeforge_ls.index.arrays_file import BadArrays, map_arrays, write_arrays
+from codeforge_ls.index.database import SEGMENT
 from codeforge_ls.index.extract import Bags, ChunkRow
 from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
 from codeforge_ls.index.tokens import MAX_WORD, tokens
 
-FORMAT = 4  # raise it when the arrays or what is counted in them change: segments are written anew
+FORMAT = 5  # raise it when the arrays or what is counted in them change: segments are written anew
 Ints = npt.NDArray[np.int32]
 ARRAYS = ("places", "lengths", "contents", "starts", "chunks", "weights")
 TEXTS = ("paths", "names", "vocabulary")
@@ -208,16 +209,14 @@ def _splitting(raw: Iterable[bytes]) -> tuple[csr_array, list[str]]:
 
 
 def save_segment(folder: Path, postings: Postings) -> None:
-    """Write postings into a new folder."""
-    folder.mkdir(parents=True)
-    for name in ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(postings, name))
+    """Write postings into a new folder: one file, so that a mapped segment costs a reader one descriptor."""
+    arrays: dict[str, Any] = {name: getattr(postings, name).reshape(-1) for name in ARRAYS}
     for name in TEXTS:
         texts: Texts = getattr(postings, name)
-        np.save(folder / f"{name}.npy", texts.data)
-        np.save(folder / f"{name}.ends.npy", texts.ends)
+        arrays |= {name: texts.data, f"{name}.ends": texts.ends}
+    folder.mkdir(parents=True)
     about = {"format": FORMAT, "chunks": len(postings), "files": len(postings.contents)}
-    (folder / "segment.json").write_text(json.dumps(about), encoding="utf-8")
+    write_arrays(folder / SEGMENT, arrays, about)
 
 
 class BadSegment(Exception):
@@ -227,14 +226,13 @@ class BadSegment(Exception):
 def open_segment(folder: Path) -> Postings:
     """Map a saved segment. Raises ``BadSegment`` when it is missing, damaged or of another format."""
     try:
-        about = json.loads((folder / "segment.json").read_text(encoding="utf-8"))
+        arrays, about = map_arrays(folder / SEGMENT)
         if about["format"] != FORMAT:
             raise BadSegment(f"{folder.name}: format {about['format']}")
-        arrays: dict[str, Any] = {name: _map(folder / f"{name}.npy") for name in ARRAYS}
-        texts = {
-            name: Texts(_map(folder / f"{name}.npy"), _map(folder / f"{name}.ends.npy")) for name in TEXTS
-        }
-        found = Postings(**(arrays | texts))
+        parts: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+        parts["places"] = arrays["places"].reshape(-1, 3)
+        texts = {name: Texts(arrays[name], arrays[f"{name}.ends"]) for name in TEXTS}
+        found = Postings(**(parts | texts))
         fits = (
             len(found.places) == len(found.lengths) == len(found.names) == about["chunks"]
             and len(found.contents) == len(found.paths) == about["files"]
@@ -242,13 +240,8 @@ def open_segment(folder: Path) -> Postings:
             and int(found.starts[-1]) == len(found.chunks) == len(found.weights)
             and all(int(one.ends[-1]) == len(one.data) for one in texts.values())
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError) as error:
+    except (BadArrays, ValueError, KeyError, TypeError, IndexError) as error:
         raise BadSegment(f"{folder.name}: {error}") from error
     if not fits:
         raise BadSegment(f"{folder.name}: its parts do not fit each other")
     return found
-
-
-def _map(file: Path) -> Any:
-    # A plain view: numpy's memmap class makes every small slice slow.
-    return np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)

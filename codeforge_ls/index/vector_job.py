@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from codeforge_ls.index.database import SegmentRow
-from codeforge_ls.index.dense import FILE
+from codeforge_ls.index.database import VECTORS, SegmentRow
 from codeforge_ls.model.index import LegState
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class VectorJob:
         """Take away vectors that cannot be used."""
         for name in names:
             with contextlib.suppress(OSError):
-                (self._folder / name / FILE).unlink()
+                (self._folder / name / VECTORS).unlink()
 
     def state(self) -> LegState:
         """How many of the chunks have vectors."""
@@ -65,7 +64,7 @@ class VectorJob:
         )
 
     def _has(self, name: str) -> bool:
-        return (self._folder / name / FILE).is_file()
+        return (self._folder / name / VECTORS).is_file()
 
     def _missing(self) -> list[str]:
         return [

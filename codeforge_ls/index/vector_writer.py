@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from codeforge_ls.child import die_with_parent
-from codeforge_ls.index.dense import FILE, IDF_FILE, embed, save_vectors
+from codeforge_ls.index.database import VECTORS
+from codeforge_ls.index.dense import IDF_FILE, embed, save_vectors
 from codeforge_ls.index.lexical import BadSegment, open_segment
 from codeforge_ls.index.wordvectors import Floats, shipped
 
@@ -43,7 +44,7 @@ def main() -> None:
 def _largest(folder: Path, words: int) -> tuple[int, Floats | None]:
     """The size of the largest segment with vectors, in bytes of them, and its idf."""
     best: tuple[int, Floats | None] = 0, None
-    for file in sorted(folder.glob(f"*/{FILE}")):
+    for file in sorted(folder.glob(f"*/{VECTORS}")):
         with contextlib.suppress(OSError, ValueError, EOFError):
             size, idf = file.stat().st_size, np.load(file.with_name(IDF_FILE), allow_pickle=False)
             if size > best[0] and len(idf) == words:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from codeforge_ls.index.database import Counts, IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.database import SEGMENT, Counts, IndexDatabase, SegmentRow, put_aside
 from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.graph_keeper import GraphKeeper
@@ -102,7 +102,7 @@ class IndexWorker:
             paths = set()
         fresh = {path for path in (*paths, *overlays) if not self._intake.knows(path)}
         if fresh:
-            ignored = await asyncio.to_thread(ignored_paths, self._root, fresh)
+            ignored = await asyncio.to_thread(ignored_paths, self._root, fresh, self._limits.exclude)
             paths -= ignored
             overlays = {path: text for path, text in overlays.items() if path not in ignored}
         self._intake.close_overlays(closed)
@@ -194,7 +194,7 @@ class IndexWorker:
         """Write a segment when there is none, when one is gone, or when enough files are newer."""
         async with self._segmenting:
             segments = self._db.segments()
-            there = [one for one in segments if (self._segments / one.name / "segment.json").is_file()]
+            there = [one for one in segments if (self._segments / one.name / SEGMENT).is_file()]
             since = int(self._db.meta("segment_generation") or 0)
             changed = self._db.changes_since(since)
             if not segments or len(there) < len(segments):

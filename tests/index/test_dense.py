@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from codeforge_ls.index import Index
-from codeforge_ls.index.dense import FILE
+from codeforge_ls.index.database import VECTORS
 from tests.index.conftest import MakeIndex, make_repository
 
-FILES = {
+VECTORSS = {
     "app/credentials.py": "def authenticate(user, password):\n    return verify_password(user, password)\n",
     "app/paint.py": "def draw_circle(canvas, radius):\n    canvas.stroke(radius)\n",
     "app/totals.py": "def sum_prices(cart):\n    return sum(line.price for line in cart)\n",
@@ -57,7 +57,7 @@ def _is_below(pid: int) -> bool:
 
 
 async def test_what_is_meant_is_found_without_a_word_in_common(tmp_path: Path, make_index: MakeIndex) -> None:
-    root = make_repository(tmp_path / "repo", FILES)
+    root = make_repository(tmp_path / "repo", VECTORSS)
     index = await make_index(root)
     await until(lambda: vectors_ready(index))
     found = await index.search(QUERY, explain=True)
@@ -96,7 +96,7 @@ async def test_what_is_meant_is_found_without_a_word_in_common(tmp_path: Path, m
 
 
 async def test_a_dead_writer_and_damaged_vectors_harm_nothing(tmp_path: Path, make_index: MakeIndex) -> None:
-    root = make_repository(tmp_path / "repo", FILES)
+    root = make_repository(tmp_path / "repo", VECTORSS)
     index = await make_index(root, build=False)
     killed = 0
 
@@ -116,7 +116,7 @@ async def test_a_dead_writer_and_damaged_vectors_harm_nothing(tmp_path: Path, ma
     assert (await index.search(QUERY)).hits[0].path == "app/credentials.py"
 
     await index.stop()
-    files = list((tmp_path / "state/segments").glob(f"*/{FILE}"))
+    files = list((tmp_path / "state/segments").glob(f"*/{VECTORS}"))
     assert files
     for file in files:
         file.write_bytes(file.read_bytes()[:200])

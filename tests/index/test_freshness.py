@@ -188,7 +188,7 @@ async def test_a_damaged_database_and_segment_are_replaced(tmp_path: Path, make_
     segment = next((state / "segments").iterdir())
     await index.stop()
 
-    (segment / "places.npy").write_bytes(b"nonsense")
+    (segment / "segment.arrays").write_bytes(b"nonsense")
     index = await make_index(root)
     assert await names(index, "function_3") == {"pkg/mod3.py"}
     for _ in range(50):
