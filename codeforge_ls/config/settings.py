@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -124,11 +125,19 @@ class IndexSettings(Section):
     max_files: int = Field(default=100_000, ge=1, le=2_000_000)
     """Files beyond this count are skipped."""
     exclude: tuple[str, ...] = ()
-    """Patterns as in .gitignore, from the root: what they match is not indexed, tracked or not."""
+    """Patterns as in .gitignore, from the root: what they match is not indexed, tracked or not. In the environment
+    and in --set with commas between them."""
     parse_timeout_seconds: float = Field(default=2.0, ge=0.1, le=60)
     """Seconds one file may take; then its parser is replaced and the file quarantined."""
     parsers: int = Field(default=2, ge=1, le=64, json_schema_extra=IMMUTABLE)
     """Parser processes."""
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if not isinstance(value, str) or value.startswith("["):
+            return json.loads(value) if isinstance(value, str) else value
+        return [pattern.strip() for pattern in value.split(",") if pattern.strip()]
 
 
 class DaemonSettings(Section):
@@ -280,5 +289,5 @@ def worker_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     for field in FIELDS.values():
         value = values[field.section][field.name]
         if value is not None and value != "":
-            env[field.env] = str(value)
+            env[field.env] = json.dumps(value) if isinstance(value, list) else str(value)
     return env
