@@ -110,7 +110,8 @@ class Host:
     def lost(self) -> str:
         """Why the daemon cannot go on: its state folder is gone, and with it the log. Empty while it can."""
         workspace = self._opened()
-        there = workspace is None or workspace.state.is_dir()
+        # The database, not the folder: a writer of the index that just began may make the folder again.
+        there = workspace is None or (workspace.state / "state.db").is_file()
         return "" if there else f"its state folder {workspace.state if workspace else ''} was removed"
 
     def idle_seconds(self) -> float:
