@@ -117,8 +117,13 @@ async def answers(index: Index) -> dict[str, object]:
         await asyncio.sleep(0.05)
     found: dict[str, object] = {}
     for query in QUERIES:
-        hits = (await index.search(query, limit=30)).hits
-        found[query] = [(hit.path, hit.start_line, hit.end_line, round(hit.score, 4)) for hit in hits]
+        # The words' leg alone: vectors come in the background and weigh words by their own segment.
+        hits = (await index.search(query, limit=200, explain=True)).hits
+        found[query] = sorted(
+            (str((hit.explain or {})["legs"]["bm25"]), hit.path, hit.start_line, hit.end_line)  # type: ignore[index,call-overload]
+            for hit in hits
+            if "bm25" in (hit.explain or {})["legs"]  # type: ignore[operator]
+        )
     for name in ("alpha", "http", "mod"):
         listed = (await index.symbols(name, prefix=True, limit=1000)).definitions
         found[f"symbols {name}"] = sorted((one.path, one.name, one.name_line) for one in listed)

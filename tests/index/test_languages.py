@@ -117,7 +117,7 @@ def test_imports_reach_the_files_they_mean() -> None:
         "pkg/__init__.py", "pkg/core/graph.py", "pkg/core/tools.py", "web/src/app.ts", "web/src/lib/store.ts",
         "web/src/lib/index.ts", "java/com/shop/Item.java", "go/net/http/server.go", "c/list.h", "src/util/mod.rs",
     ]  # fmt: skip
-    resolver = resolver_of(paths)
+    resolver = resolver_of(enumerate(paths))
     cases = {
         ("pkg/core/graph.py", ".tools"): "pkg/core/tools.py",
         ("pkg/core/graph.py", "pkg.core.tools"): "pkg/core/tools.py",
