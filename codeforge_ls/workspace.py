@@ -130,7 +130,7 @@ class Workspace:
         sandbox = await Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
         policies = await asyncio.to_thread(_library, root, config.current)
         documents, checkpoints = DocumentHub(), Checkpoints(root, state)
-        files = WorkspaceFiles(root, documents)
+        files = WorkspaceFiles(root, documents, state / "writing")
         broker = Broker(store, lambda: config.current.approvals.timeout_seconds)
         authority = Authority(
             policies,
@@ -223,6 +223,7 @@ class Workspace:
         await self.store.append(
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
+        await self.files.recover()
         if restored := await self.checkpoints.recover():
             await self.store.append(*finished_restore(restored))
         await self.index.start()

@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.errors import Conflict, InvalidInput, LimitReached
@@ -35,10 +36,11 @@ def read_file(root: str, path: str) -> bytes | None:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def write_file(root: str, path: str, data: bytes | None, base_hash: str | None) -> None:
+def write_file(root: str, path: str, data: bytes | None, base_hash: str | None, journal: Path) -> None:
     """Write beside and rename, so that a reader sees the old or the new file and never a torn one; None deletes.
 
-    Raises ``Conflict`` when the file is not the one of ``base_hash`` any more, or cannot be written.
+    ``journal`` is told the name of the file beside, for ``sweep``. Raises ``Conflict`` when the file is not the one
+    of ``base_hash`` any more, or cannot be written.
     """
     try:
         with _parent(root, path, create=data is not None) as (folder, name):
@@ -48,7 +50,9 @@ def write_file(root: str, path: str, data: bytes | None, base_hash: str | None) 
                     f"{path} changed meanwhile; nothing was written.", hint="Read it again and retry."
                 )
             if data is not None:
-                _replace(folder, name, data, keep_mode=present is not None)
+                temporary = f".{secrets.token_hex(8)}.codeforge"
+                journal.write_bytes(os.fsencode(f"{path.removesuffix(name)}{temporary}"))
+                _replace(folder, name, data, temporary, keep_mode=present is not None)
             elif present is not None:
                 os.unlink(name, dir_fd=folder)
             os.fsync(folder)
@@ -56,6 +60,15 @@ def write_file(root: str, path: str, data: bytes | None, base_hash: str | None) 
         raise Conflict(
             f"{path} could not be written: {error.strerror}.", hint="Nothing was changed."
         ) from error
+
+
+def sweep(root: str, journal: Path) -> None:
+    """Remove the file beside that a killed ``write_file`` left. What cannot be removed stays."""
+    with contextlib.suppress(OSError, ValueError):
+        left = os.fsdecode(journal.read_bytes())
+        if left.endswith(".codeforge"):
+            with _parent(root, left) as (folder, name):
+                os.unlink(name, dir_fd=folder)
 
 
 def _present(folder: int, name: str, shown: str) -> bytes | None:
@@ -85,9 +98,8 @@ def _refuse_odd(status: os.stat_result, shown: str) -> None:
         )
 
 
-def _replace(folder: int, name: str, data: bytes, *, keep_mode: bool) -> None:
+def _replace(folder: int, name: str, data: bytes, temporary: str, *, keep_mode: bool) -> None:
     mode = stat.S_IMODE(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode) if keep_mode else None
-    temporary = f".{name[:100]}.{secrets.token_hex(4)}.codeforge"
     descriptor = os.open(temporary, _NEW, 0o666, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:

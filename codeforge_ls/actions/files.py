@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from codeforge_ls.actions.beneath import read_file, write_file
+from codeforge_ls.actions.beneath import read_file, sweep, write_file
 from codeforge_ls.actions.documents import DocumentHub, DocumentSource, OpenDocument
 from codeforge_ls.actions.text import Text, decode
 from codeforge_ls.model.actions import AccessKind, PathEffect, content_hash
@@ -44,12 +44,20 @@ class Current:
 
 
 class WorkspaceFiles:
-    """Reads and writes below one root. Paths are workspace-relative; nothing outside the root is ever touched."""
+    """Reads and writes below one root. Paths are workspace-relative; nothing outside the root is ever touched.
 
-    def __init__(self, root: Path, documents: DocumentHub) -> None:
+    ``journal``, a file in the state folder, names what a write that is killed would leave; one writer at a time.
+    """
+
+    def __init__(self, root: Path, documents: DocumentHub, journal: Path) -> None:
         self.root = root
+        self._journal = journal
         self._real_root = os.path.realpath(root)
         self._documents = documents
+
+    async def recover(self) -> None:
+        """Remove what a write left that died with its daemon; to be called when a workspace is opened."""
+        await asyncio.to_thread(sweep, self._real_root, self._journal)
 
     def resolve(self, path: str) -> ResolvedPath:
         """The path, lexically normal and resolved. Raises ``InvalidInput`` for one that leaves the workspace."""
@@ -129,4 +137,5 @@ class WorkspaceFiles:
             if was_saved and save:
                 await latest.held_by.save(latest.document.path)
             return
-        await asyncio.to_thread(write_file, self._real_root, self._inside(now.real), data, now.hash)
+        real = self._inside(now.real)
+        await asyncio.to_thread(write_file, self._real_root, real, data, now.hash, self._journal)

@@ -270,6 +270,11 @@ class CodeGraph:
         return self.contents[at] >= 0
 
     @property
+    def new_name_count(self) -> int:
+        """How many names the base does not know; typing makes ever more of them."""
+        return len(self._new_name_list)
+
+    @property
     def name_count(self) -> int:
         """How many names have a number."""
         return len(self.base.names) + len(self._new_name_list)

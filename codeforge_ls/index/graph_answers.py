@@ -33,6 +33,7 @@ EVERYWHERE = 0.1  # of the restart weight goes to all files alike
 MANY_NAMED = 8  # a mentioned identifier that more files define steers nothing
 # A new graph is asked for once this many files, or this share of all, are not as in the present one.
 CHANGED_FILES, CHANGED_SHARE = 100, 0.02
+NEW_NAMES = 20_000  # or once it holds so many names beside those of its base
 PICTURE_NAMES, PICTURE_NAME = 3, 28
 
 Paths = Callable[[Sequence[str], int], list[str]]
@@ -89,7 +90,8 @@ class GraphAnswers:
         known = self._more()
         unread = max(int(str(known.get("unread") or 0)), self._graph.unread)
         many = max(CHANGED_FILES, CHANGED_SHARE * len(self._snapshot.present))
-        old = len(self._graph.changed) > many or self._graph.unread > 0 or not self._name
+        full = len(self._graph.changed) > many or self._graph.new_name_count > NEW_NAMES
+        old = full or self._graph.unread > 0 or not self._name
         stale = "damaged" if self._name and not self._usable else "old" if old else ""
         return {**known, "unread": unread, "graph_stale": stale}
 

@@ -150,8 +150,8 @@ class Snapshot:
         for path in changed:
             row = self.db.execute("SELECT content FROM present WHERE path = ?", (path,)).fetchone()
             before, now = self.present.pop(path, None), row[0] if row else None
-            if before is not None and path in self.paths[before]:
-                self.paths[before].remove(path)
+            if before is not None:
+                self._no_longer(path, before)
             if now is not None:
                 self.present[path] = now
                 self.paths[now].append(path)
@@ -167,6 +167,13 @@ class Snapshot:
                 self._newer[path] = now
         if self.parts:
             self._read_newer([path for path in changed if path in self._newer])
+
+    def _no_longer(self, path: str, content: int) -> None:
+        paths = self.paths[content]
+        if path in paths:
+            paths.remove(path)
+        if not paths:
+            del self.paths[content]
 
     def _read_newer(self, paths: Sequence[str]) -> None:
         """Put newer files into memory, and many small parts of them together."""

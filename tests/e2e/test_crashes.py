@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from typing import Any
@@ -128,19 +129,25 @@ def test_a_daemon_killed_at_any_moment_tears_nothing(fresh: Ground) -> None:
     known = {big} | {big + f"{n}\n" for n in range(60)}
     git = fresh.git_picture()
     fresh.play(*turns, {"say": "Done."})
-    dice = random.Random(7)
-    for _ in range(3):
+    dice, left_beside = random.Random(7), False
+    for moment in ("beside", "any", "any"):
         editor = fresh.editor()
         run_id = editor.command("run.start", task="write a lot", profile="free")["run_id"]
         fresh.wait_for_event(editor, run_id, "run.toolcall.result")
         daemon = editor.command("health")["pid"]
-        time.sleep(dice.uniform(0, 0.7))
+        if moment == "beside":  # while the new text is written beside the old
+            while not _beside(fresh):
+                pass
+        else:
+            time.sleep(dice.uniform(0, 0.7))
         fresh.kill(daemon)
+        left_beside |= _beside(fresh)
         assert editor.process.wait(5) == 1
         fresh.wait(lambda: not fresh.processes(), 5, "left by a killed daemon")
         assert fresh.text("big.txt") in known
-        assert not [name for name in fresh.picture() if name.endswith(".codeforge")]
+    assert left_beside, "no kill came in the middle of a write"
     editor = fresh.editor()
+    assert not _beside(fresh)
     statuses = [run["status"] for run in editor.command("run.list")["runs"]]
     assert set(statuses) <= {"suspended", "completed"}
     assert fresh.ask("events", "verify")["sound"]
@@ -189,6 +196,10 @@ def test_a_state_that_cannot_be_opened_is_said_and_leaves_no_process(fresh: Grou
     fresh.wait(lambda: not fresh.processes(), 10, "the daemon of a broken state stays")
     (state / "state.db").write_bytes(sound)
     assert fresh.ask("runs") == {"runs": []}
+
+
+def _beside(ground: Ground) -> bool:
+    return any(name.endswith(".codeforge") for name in os.listdir(ground.root))
 
 
 def _run(ground: Ground, editor: Editor, task: str) -> Json:

@@ -16,7 +16,7 @@ from tests.soak.peers import EditorPeer, Refused, agent, editor
 from tests.soak.report import Part
 
 FILES = 2000
-GROWTH = 0.05  # of the resident memory after warm-up, in the long proof
+GROWTH = 0.05  # of the memory after warm-up, in the long proof
 SPARE_FILES = 8  # descriptors that may come and go: a git child's pipes, a database's side files
 SAMPLE_SECONDS = 1.0
 NAMES = {
@@ -57,7 +57,8 @@ class Endurance:
         self.ground, self.rng, self.part = ground, rng, part
         self.editor: EditorPeer
         self.paths: list[Path] = []
-        self.samples: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+        # By process: seconds since the begin, MiB of its own, MiB of mapped files, descriptors.
+        self.samples: dict[str, list[tuple[float, float, float, int]]] = defaultdict(list)
         self.waits: list[float] = []
         self._ends = self._began = 0.0
         self._watched: dict[str, int] = {}
@@ -146,9 +147,11 @@ class Endurance:
         while time.monotonic() < self._ends:
             for name, pid in self._watched.items():
                 with contextlib.suppress(OSError, IndexError):
-                    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20
+                    pages = Path(f"/proc/{pid}/statm").read_text().split()
+                    resident, mapped = (int(count) * PAGE / 2**20 for count in pages[1:3])
                     opened = len(os.listdir(f"/proc/{pid}/fd"))
-                    self.samples[name].append((time.monotonic() - self._began, resident, opened))
+                    sample = (time.monotonic() - self._began, resident - mapped, mapped, opened)
+                    self.samples[name].append(sample)
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def judge(self, seconds: float, *, long: bool) -> None:
@@ -159,11 +162,15 @@ class Endurance:
             fifth = max(1, len(after) // 5)
             first = statistics.median(sample[1] for sample in after[:fifth])
             last = statistics.median(sample[1] for sample in after[-fifth:])
-            files = [sample[2] for sample in after]
+            mapped = [
+                statistics.median(sample[2] for sample in some) for some in (after[:fifth], after[-fifth:])
+            ]
+            files = [sample[3] for sample in after]
             growth = last / first - 1
             low = min(files[:fifth])
             self.part.facts[name] = (
-                f"{first:.0f} -> {last:.0f} MiB ({growth:+.1%}); "
+                f"{first:.0f} -> {last:.0f} MiB of its own ({growth:+.1%}), "
+                f"{mapped[0]:.0f} -> {mapped[1]:.0f} MiB of mapped files; "
                 f"descriptors {low} -> {min(files[-fifth:])}, most {max(files)}"
             )
             if long and growth > GROWTH:

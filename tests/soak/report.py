@@ -35,6 +35,10 @@ class Part:
         """Note a failure."""
         self.failures.append(text)
 
+    def progress(self, text: str) -> None:
+        """Say how far it is."""
+        print(f"{time.strftime('%H:%M:%S')} {self.name}: {text}", flush=True)
+
     @contextmanager
     def timed(self) -> Iterator[Part]:
         """Measure how long the part takes; an error of the proof itself is a failure of it."""
