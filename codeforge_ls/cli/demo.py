@@ -72,6 +72,8 @@ class Demo:
             "XDG_STATE_HOME": str(folder / "state"),
             "XDG_RUNTIME_DIR": str(runtime),
             "XDG_CONFIG_HOME": str(folder / "config"),
+            # The agent's commands use this Python, as in an activated virtual environment.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
 
     def run(self) -> int:
@@ -152,6 +154,7 @@ class Demo:
         changed = _fingerprint(self._repo) != before
         self._title("Take it back")
         run_id = json.loads(self._read("runs", "--limit", "1", "--json"))["runs"][0]["id"]
+        tested = self._exit_codes(run_id)
         if changed:
             self._must("rewind", run_id, "--to", "first")
         same = _fingerprint(self._repo) == before
@@ -159,7 +162,17 @@ class Demo:
         self._out.line(self._out.paint(f"The tree is {verdict}.", GREEN if same else RED))
         if ran != 0 or not changed:
             self._out.line(self._out.paint("The run did not complete (denied?); nothing was lost.", RED))
-        return 0 if ran == 0 and changed and same else 1
+        elif tested != [1, 0]:
+            text = f"The tests were to fail before the fix and to pass after it; their exit codes: {tested}."
+            self._out.line(self._out.paint(text, RED))
+        return 0 if ran == 0 and changed and same and tested == [1, 0] else 1
+
+    def _exit_codes(self, run_id: str) -> list[int]:
+        """Those of the first and the last command of the run."""
+        events = json.loads(self._read("show", run_id, "--json"))["events"]
+        results = [event["payload"]["applied"] for event in events if "applied" in event["payload"]]
+        codes = [result["data"]["exit_code"] for result in results if "exit_code" in (result["data"] or {})]
+        return codes[:1] + codes[1:][-1:]
 
     def _must(self, *arguments: str) -> None:
         if code := self._codeforge(*arguments):
@@ -188,7 +201,7 @@ class Demo:
 
 def _script() -> list[JsonValue]:
     """What the scripted model does: look, run the tests (red), fix, run them again (green), report."""
-    tests = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -p no:asyncio {TESTS}"
+    tests = f"python -m pytest -q -x -p no:cacheprovider -p no:asyncio {TESTS}"
     return [
         {
             "say": "I look for the function.",
@@ -205,7 +218,7 @@ def _script() -> list[JsonValue]:
         {"say": "And the tests again.", "tool": "Bash", "arguments": {"command": tests}},
         {
             "say": "Fixed: is_directed_acyclic_graph said yes for graphs with a cycle and no for those without; "
-            "the condition was missing its `not`. The tests failed before the change and pass after it."
+            "the condition was missing its `not`. The tests now: {{last_result|(\\d+ (?:passed|failed))}}."
         },
     ]
 
