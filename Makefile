@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+JOBS ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test lint format bench vectors soak editors vsix lock clean
@@ -22,7 +23,7 @@ demo: $(STAMP) ## Index a real code base, let an agent fix a fault under a polic
 	$(BIN)/codeforge demo $(ARGS)
 
 test: $(STAMP) ## All tests, through the real doors
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## Format, lint, types, floors
 	$(BIN)/ruff format --check .
