@@ -23,7 +23,7 @@ demo: $(STAMP) ## Index a real code base, let an agent fix a fault under a polic
 	$(BIN)/codeforge demo $(ARGS)
 
 test: $(STAMP) ## All tests, through the real doors
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## Format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ from codeforge_ls.checkpoints import Checkpoints
 from codeforge_ls.config import (
     ConfigStore,
     EditorOptions,
+    EmbeddingSettings,
     ReloadOutcome,
     Settings,
     WatchMode,
@@ -35,11 +36,14 @@ from codeforge_ls.config import (
     worker_environment,
 )
 from codeforge_ls.index import Index
+from codeforge_ls.index.embedding_job import EmbeddingService
 from codeforge_ls.index.files import list_files
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
+from codeforge_ls.llm.embedder import LitellmEmbedder
 from codeforge_ls.llm.retry import RetryPolicy
+from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import Frozen, JsonValue
 from codeforge_ls.model.errors import CodeForgeError
 from codeforge_ls.model.events import EventDraft, EventType
@@ -63,6 +67,8 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
 TIDY_AFTER, TIDY_EVERY = 60.0, 3600.0  # seconds after opening, and between two times
 CHECKPOINT_QUOTA = 1 << 30  # bytes
+# What a foreign agent may not read is not sent to an embedding model either.
+STRANGER = Actor(kind=ActorKind.MCP, name="embedding")
 
 
 @dataclass
@@ -126,7 +132,24 @@ class Workspace:
 
         # Workers read the settings from their environment only (row CFG-4), and log beside the daemon.
         environment = worker_environment(config.current, os.environ) | {STATE_DIR: str(state)}
-        index = Index(root, state, config.current.index, tell_all, environment)
+        backend = LitellmBackend(
+            env=environment,
+            retry=RetryPolicy(retries=config.current.llm.retries),
+            on_crash=_crash_recorder(store),
+        )
+        index = Index(
+            root,
+            state,
+            config.current.index,
+            tell_all,
+            environment,
+            search=lambda: config.current.search,
+            embedding=_embedding(
+                backend,
+                config.current.embedding,
+                lambda path: may_read(root, authority.layers(STRANGER), path),
+            ),
+        )
         sandbox = await Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
         policies = await asyncio.to_thread(_library, root, config.current)
         documents, checkpoints = DocumentHub(), Checkpoints(root, state)
@@ -137,11 +160,6 @@ class Workspace:
             broker,
             configured=lambda: config.current.policy.default,
             trusted=lambda: config.loaded.trusted_profile,
-        )
-        backend = LitellmBackend(
-            env=environment,
-            retry=RetryPolicy(retries=config.current.llm.retries),
-            on_crash=_crash_recorder(store),
         )
 
         async def list_names() -> list[str]:
@@ -312,6 +330,15 @@ class Workspace:
                 status = path.stat()
                 found[str(path)] = (status.st_mtime_ns, status.st_size)
         return found
+
+
+def _embedding(
+    backend: LitellmBackend, settings: EmbeddingSettings, may_send: Callable[[str], bool]
+) -> EmbeddingService | None:
+    if not settings.model.strip():
+        return None
+    embedder = LitellmEmbedder(backend, settings.model.strip(), settings.api_base, settings.timeout_seconds)
+    return EmbeddingService(embedder, may_send, settings.batch, settings.query_timeout_seconds)
 
 
 async def _within(seconds: float, name: str, closing: Coroutine[object, object, object]) -> None:

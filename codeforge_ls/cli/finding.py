@@ -73,7 +73,9 @@ codeforge graph --owners src/server.py""",
     graph_help.add_argument("--symbol", metavar="NAME", help="begin at this definition")
     graph_help.add_argument("--path", metavar="PATH", help="begin at this file, or take the symbol in it")
     graph_help.add_argument("--owners", metavar="PATH", help="only say who answers for this file")
-    graph_help.add_argument("--hops", type=int, default=2, metavar="N", help="edges in a row (2)")
+    graph_help.add_argument(
+        "--hops", type=int, metavar="N", help="edges in a row (else the setting search.walk_hops)"
+    )
     graph_help.add_argument("--limit", type=int, default=10, metavar="N", help="how many nodes (10)")
     graph_help.add_argument(
         "--edges", metavar="KINDS", help="some of call,import,inherit,test,pair,owner (all but owner)"

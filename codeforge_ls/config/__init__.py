@@ -9,6 +9,7 @@ from codeforge_ls.config.reload import ConfigStore, EditorOptions, ReloadOutcome
 from codeforge_ls.config.settings import (
     ApprovalSettings,
     DaemonSettings,
+    EmbeddingSettings,
     EventSettings,
     IndexSettings,
     LlmSettings,
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigStore",
     "DaemonSettings",
     "EditorOptions",
+    "EmbeddingSettings",
     "EventSettings",
     "IndexSettings",
     "LlmSettings",

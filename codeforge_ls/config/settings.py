@@ -93,9 +93,13 @@ class LlmSettings(Section):
     @field_validator("api_base")
     @classmethod
     def _is_web_address(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value
+        return _web_address(value)
+
+
+def _web_address(value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return value
 
 
 class PolicySettings(Section):
@@ -138,6 +142,41 @@ class IndexSettings(Section):
         if not isinstance(value, str) or value.startswith("["):
             return json.loads(value) if isinstance(value, str) else value
         return [pattern.strip() for pattern in value.split(",") if pattern.strip()]
+
+
+class SearchSettings(Section):
+    """How what the legs of search find is put together, and how far a walk over the code graph goes."""
+
+    rrf_k: int = Field(default=60, ge=1, le=1000)
+    """The constant of reciprocal rank fusion: the larger, the less the first places count."""
+    vector_weight: float = Field(default=0.5, ge=0, le=1)
+    """Share of the vectors in the fusion for a sentence; the words have the rest."""
+    symbol_vector_weight: float = Field(default=0.3, ge=0, le=1)
+    """The same for a query that is one name."""
+    walk_hops: int = Field(default=2, ge=1, le=4)
+    """Hops of a walk that names no number."""
+    walk_nodes: int = Field(default=200, ge=1, le=2000)
+    """Nodes that a walk visits at most, unless it names a number."""
+
+
+class EmbeddingSettings(Section):
+    """An embedding model in place of the word vectors. It is sent the code that a foreign agent may read."""
+
+    model: str = Field(default="", max_length=200, json_schema_extra=TRUSTED_IMMUTABLE)
+    """Any litellm embedding model, such as openai/text-embedding-3-small. Empty: the word vectors that come along."""
+    api_base: str | None = Field(default=None, max_length=2000, json_schema_extra=TRUSTED_IMMUTABLE)
+    """URL of an OpenAI-compatible server. Null: the provider's own address."""
+    batch: int = Field(default=64, ge=1, le=2048, json_schema_extra=IMMUTABLE)
+    """Chunks in one call."""
+    timeout_seconds: float = Field(default=60, gt=0, le=600, json_schema_extra=IMMUTABLE)
+    """Seconds one call may take."""
+    query_timeout_seconds: float = Field(default=2, gt=0, le=60, json_schema_extra=IMMUTABLE)
+    """Seconds a search waits for the vector of its query; then the word vectors answer."""
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        return _web_address(value)
 
 
 class DaemonSettings(Section):
@@ -214,6 +253,8 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     approvals: ApprovalSettings = ApprovalSettings()
     index: IndexSettings = IndexSettings()
+    search: SearchSettings = SearchSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
     daemon: DaemonSettings = DaemonSettings()
     events: EventSettings = EventSettings()
     log: LogSettings = LogSettings()

@@ -182,7 +182,7 @@ class DenseLeg:
         for part in self._parts:
             scores = part.vectors.first_pass(query)
             scores[~part.alive[part.postings.places[:, 0]]] = -np.inf
-            chosen = self._chosen(scores, part.postings, max(RESCORED, 10 * count), count, wanted)
+            chosen = best_chunks(scores, part.postings, max(RESCORED, 10 * count), count, wanted)
             exact = (scores[chosen] + part.vectors.tail[chosen].astype(np.float32) @ query[HEAD:]) / SCALE
             found += [
                 (round(float(exact[at]), 5), part.postings.place(int(chosen[at])))
@@ -202,21 +202,21 @@ class DenseLeg:
                 weights[row] = weights.get(row, 0.0) + rare
         return table.mean(weights)
 
-    @staticmethod
-    def _chosen(
-        scores: Floats, postings: Postings, keep: int, count: int, wanted: Callable[[str], bool] | None
-    ) -> npt.NDArray[np.int64]:
-        """The chunks that the first pass leaves; with a filter, the files of all when the best ones give too few."""
-        best = _best(scores, keep)
-        if wanted is None:
-            return best
-        files = postings.places[:, 0]
-        allowed = {int(file): wanted(postings.paths[int(file)]) for file in np.unique(files[best])}
-        kept = best[[allowed[int(file)] for file in files[best]]] if len(best) else best
-        if len(kept) >= count or len(best) < keep:
-            return kept
-        every = np.fromiter((wanted(path) for path in postings.paths), bool, len(postings.paths))
-        return _best(np.where(every[files], scores, -np.inf).astype(np.float32), keep)
+
+def best_chunks(
+    scores: Floats, postings: Postings, keep: int, count: int, wanted: Callable[[str], bool] | None
+) -> npt.NDArray[np.int64]:
+    """The ``keep`` best; with a filter, those it lets through, and the best of all files when that gives too few."""
+    best = _best(scores, keep)
+    if wanted is None:
+        return best
+    files = postings.places[:, 0]
+    allowed = {int(file): wanted(postings.paths[int(file)]) for file in np.unique(files[best])}
+    kept = best[[allowed[int(file)] for file in files[best]]] if len(best) else best
+    if len(kept) >= count or len(best) < keep:
+        return kept
+    every = np.fromiter((wanted(path) for path in postings.paths), bool, len(postings.paths))
+    return _best(np.where(every[files], scores, -np.inf).astype(np.float32), keep)
 
 
 def _best(scores: Floats, keep: int) -> npt.NDArray[np.int64]:

@@ -27,6 +27,26 @@ class IndexSettings(Protocol):
     def parsers(self) -> int: ...
 
 
+class SearchSettings(Protocol):
+    """What a search needs of the ``search`` section of the settings."""
+
+    @property
+    def rrf_k(self) -> int: ...
+    @property
+    def vector_weight(self) -> float: ...
+    @property
+    def symbol_vector_weight(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the legs are put together where no settings say it: see the ``search`` section of the settings."""
+
+    rrf_k: int = 60
+    vector_weight: float = 0.5
+    symbol_vector_weight: float = 0.3
+
+
 @dataclass(frozen=True)
 class Limits:
     """Caps: bytes of a file, bytes of a line, files of a workspace; seconds for a parse; parser processes.

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from pathspec import PathSpec
 
+from codeforge_ls.index import records
 from codeforge_ls.index.dense import DenseLeg
+from codeforge_ls.index.embeddings import EmbeddingLeg, floats
 from codeforge_ls.index.file_ranking import rank_files
 from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.graph_answers import GraphAnswers
@@ -30,8 +32,8 @@ from codeforge_ls.workers import Emit, Handler, serve
 MIN_POOL, POOL_FACTOR = 50, 5  # chunks that enter the ranking: five for each hit wanted
 MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
-VECTORS = "vectors"
-SYMBOL_DENSE, DENSE = 0.3, 0.5  # weight of the vectors: a name is better found as it is written
+WORDS, VECTORS, EMBEDDING = "bm25", "vectors", "embedding"
+COVERED = 0.95  # share of the chunks with a vector of the embedding model from which on it answers
 
 Wanted = Callable[[str], bool]
 
@@ -42,7 +44,7 @@ class QueryWorker:
     def __init__(self, root: Path, state: Path, limits: Limits) -> None:
         self._snapshot = Snapshot(state)
         self._dense = DenseLeg(state / "segments", shipped)
-        self._dense_weight = DENSE
+        self._embedded = EmbeddingLeg(state)
         self._scanner = Scanner(root, limits)
         self.answers = GraphAnswers(state, self._snapshot, self._refresh, self._condition, self._found_paths)
 
@@ -59,15 +61,15 @@ class QueryWorker:
             return {"hits": [], "legs": [], "unread": 0}
         if not ready or not self._snapshot.searchable:
             return await self._scan(words, wanted, limit)
-        legs = self._legs(query, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
+        legs = self._legs(params, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
         named: dict[ChunkPlace, JsonObject] = {}
         if by_file and not is_symbol(query):
-            near = [hit for leg in legs if leg.name == VECTORS for hit in leg.hits]
+            near = [hit for leg in legs if leg.name != WORDS for hit in leg.hits]
             ranked = [
                 one for one in rank_files(query, self._snapshot.lexical, near) if wanted(one.place.path)
             ]
         else:
-            ranked = self._ranked(query, words, wanted, limit, legs, named)
+            ranked = self._ranked(query, words, wanted, limit, legs, named, int(str(params["rrf_k"])))
         hits: list[JsonValue] = []
         files: set[str] = set()
         for one in ranked:
@@ -82,16 +84,37 @@ class QueryWorker:
                 break
         return {"hits": hits, "legs": [leg.name for leg in legs], **self._condition()}
 
-    def _legs(self, query: str, words: Sequence[str], wanted: Wanted, count: int) -> list[Leg]:
+    def _legs(self, params: JsonObject, words: Sequence[str], wanted: Wanted, count: int) -> list[Leg]:
         """What each leg that is ready finds: by words, and by meaning."""
-        lexical = self._lexical(words, wanted, count)
-        snapshot = self._snapshot
-        self._dense.follow([(part.name, part.postings, part.alive) for part in snapshot.parts])
-        if not self._dense.ready:
-            return [Leg("bm25", 1.0, lexical)]
-        weight = SYMBOL_DENSE if is_symbol(query) else self._dense_weight
-        near = self._dense.search(words, count, None if wanted is _every_path else wanted)
-        return [Leg("bm25", 1.0 - weight, lexical), Leg(VECTORS, weight, near)]
+        words_leg = self._lexical(words, wanted, count)
+        chosen = None if wanted is _every_path else wanted
+        symbol = is_symbol(str(params["query"]))
+        weight = float(str(params["symbol_vector_weight" if symbol else "vector_weight"]))
+        name, near = EMBEDDING, self._by_embedding(params.get("embedding"), count, chosen)
+        if near is None:
+            parts = self._snapshot.parts
+            self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
+            name, near = VECTORS, self._dense.search(words, count, chosen) if self._dense.ready else None
+        if near is None:
+            return [Leg(WORDS, 1.0, words_leg)]
+        return [Leg(WORDS, 1.0 - weight, words_leg), Leg(name, weight, near)]
+
+    def _by_embedding(
+        self, query: JsonValue, count: int, wanted: Wanted | None
+    ) -> list[tuple[float, ChunkPlace]] | None:
+        """What the embedding model finds; None without a vector of the query, or while too few chunks have one."""
+        if not isinstance(query, dict):
+            return None
+        dimensions, snapshot = int(str(query["dimensions"])), self._snapshot
+        covered = self._embedded.follow(
+            str(query["space"]),
+            dimensions,
+            [(part.postings, part.alive) for part in snapshot.parts],
+            lambda contents: records.keys_of(snapshot.db, contents),
+        )
+        if covered < COVERED:
+            return None
+        return self._embedded.search(floats(str(query["vector"]), dimensions)[0], count, wanted)
 
     def _ranked(
         self,
@@ -101,6 +124,7 @@ class QueryWorker:
         limit: int,
         legs: Sequence[Leg],
         named: dict[ChunkPlace, JsonObject],
+        rrf_k: int,
     ) -> list[Ranked]:
         """Chunks in their order; ``named`` gets the definitions of the symbols that the query names."""
 
@@ -113,7 +137,7 @@ class QueryWorker:
                         named.setdefault(place, {"symbol": name, "kind": kind})
             return found
 
-        return rank(query, words, legs, definitions, limit)
+        return rank(query, words, legs, definitions, limit, rrf_k)
 
     def _lexical(self, words: Sequence[str], wanted: Wanted, count: int) -> list[tuple[float, ChunkPlace]]:
         """The best chunks by BM25, best first; never one with score zero."""

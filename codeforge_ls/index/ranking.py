@@ -16,7 +16,6 @@ from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.tokens import file_stem, stem, tokens
 from codeforge_ls.model.base import JsonObject, JsonValue
 
-RRF_K = 60
 DEFINITION_SYMBOL, DEFINITION_EMBEDDED, STEM_FACTOR = 3.0, 1.5, 1.5
 MINOR_KIND = 0.5  # fields, constants, variables and methods: a bare name mostly means a type or a function
 MAJOR_KINDS = {"class", "interface", "struct", "enum", "type", "module", "function", "macro"}
@@ -126,13 +125,13 @@ def path_factors(path: str) -> tuple[tuple[str, float], ...]:
     return tuple((name, factor) for name, pattern, factor in rules if pattern.search(path))
 
 
-def fuse(legs: Sequence[Leg]) -> dict[ChunkPlace, Ranked]:
-    """Reciprocal rank fusion: ``sum of weight / (60 + rank)`` over the legs."""
+def fuse(legs: Sequence[Leg], rrf_k: int) -> dict[ChunkPlace, Ranked]:
+    """Reciprocal rank fusion: ``sum of weight / (rrf_k + rank)`` over the legs."""
     fused: dict[ChunkPlace, Ranked] = {}
     for leg in legs:
         for at, (score, place) in enumerate(leg.hits, 1):
             one = fused.setdefault(place, Ranked(place))
-            one.score += leg.weight / (RRF_K + at)
+            one.score += leg.weight / (rrf_k + at)
             one.legs[leg.name] = at, score
     return fused
 
@@ -143,10 +142,11 @@ def rank(
     legs: Sequence[Leg],
     definitions: Callable[[Sequence[str]], Sequence[Definition]],
     limit: int,
+    rrf_k: int,
 ) -> list[Ranked]:
     """Order the chunks that the legs found, and those that define what the query names, best first."""
-    found = fuse(legs)
-    top = max((one.score for one in found.values()), default=1 / (RRF_K + 1))
+    found = fuse(legs, rrf_k)
+    top = max((one.score for one in found.values()), default=1 / (rrf_k + 1))
     _reward_coherence(found, top)
     _reward_definitions(query, found, top, definitions)
     if not is_symbol(query):

@@ -7,12 +7,14 @@ now: callers keep to the ones in ``present``.
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 
 from codeforge_ls.index.extract import ChunkRow, unpack_chunks, unpack_imports, unpack_places
 
 Place = tuple[str, int, int]
+MAX_CHUNK_TEXT = 6_000  # characters of a chunk that an embedding model is shown
 
 
 def names(db: sqlite3.Connection) -> dict[int, str]:
@@ -60,6 +62,34 @@ def chunks(db: sqlite3.Connection, content: int) -> list[ChunkRow]:
     sql = "SELECT bag.chunks, content.chunks FROM bag JOIN content ON id = content WHERE content = ?"
     row = db.execute(sql, (content,)).fetchone()
     return unpack_chunks(*row) if row else []
+
+
+def keys_of(db: sqlite3.Connection, contents: Iterable[int]) -> dict[int, str]:
+    """For each content what names it whatever index.db it is in: digest, language and version of the queries."""
+    sql = "SELECT digest || ' ' || language || ' ' || version FROM content WHERE id = ?"
+    rows = ((content, db.execute(sql, (content,)).fetchone()) for content in set(contents))
+    return {content: row[0] for content, row in rows if row}
+
+
+def keys_of_files(db: sqlite3.Connection) -> dict[int, str]:
+    """The same for the contents of all files on disk, unsaved texts left out; by the first path of each."""
+    sql = "SELECT content FROM file WHERE content IS NOT NULL GROUP BY content ORDER BY min(path)"
+    return keys_of(db, [row[0] for row in db.execute(sql)])
+
+
+def paths_of(db: sqlite3.Connection, content: int) -> list[str]:
+    """The files on disk that have a content."""
+    return [row[0] for row in db.execute("SELECT path FROM file WHERE content = ? ORDER BY path", (content,))]
+
+
+def chunk_texts(db: sqlite3.Connection, content: int) -> list[str]:
+    """The text of each chunk of a content, after the kind and the name of what it defines."""
+    row = db.execute("SELECT text FROM source WHERE content = ?", (content,)).fetchone()
+    lines = zlib.decompress(row[0]).decode().split("\n") if row else []
+    return [
+        f"{kind} {symbol}\n".lstrip() + "\n".join(lines[start - 1 : end])[:MAX_CHUNK_TEXT]
+        for start, end, symbol, kind, _ in chunks(db, content)
+    ]
 
 
 def bags(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from codeforge_ls.index.changes import Changes, lone_surrogate, relative_path
-from codeforge_ls.index.limits import IndexSettings, Limits
+from codeforge_ls.index.embedding_job import EmbeddingJob, EmbeddingService
+from codeforge_ls.index.limits import Fusion, IndexSettings, Limits, SearchSettings
 from codeforge_ls.index.owners import Owners
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, Unavailable
@@ -62,8 +63,13 @@ class Index:
         settings: IndexSettings,
         on_status: Callable[[IndexStatus], None] | None = None,
         env: Mapping[str, str] | None = None,
+        *,
+        search: Callable[[], SearchSettings] = Fusion,
+        embedding: EmbeddingService | None = None,
     ) -> None:
-        """``env`` is the workers' whole environment; None takes this process's."""
+        """``env`` is the workers' whole environment; None takes this process's. ``search`` is asked for each search.
+
+        ``embedding`` stands in for the word vectors as far as it has answered."""
         self._root = root
         self._limits = Limits.of(settings)
         self._status = IndexStatus(state=IndexState.EMPTY, percent=0)
@@ -96,6 +102,8 @@ class Index:
         self._owners = Owners(root)
         self._writing_graph: asyncio.Task[bool] | None = None
         self._reader = Worker("query", [*command, "codeforge_ls.index.query_worker", *arguments], env=env)
+        self._search = search
+        self._embedding = EmbeddingJob(self._writer, embedding, self._tell) if embedding else None
 
     # -- life
 
@@ -103,7 +111,9 @@ class Index:
         """Begin to index in the background and return at once."""
         if not self._tasks:
             self._build_wanted.set()
-            loops = (self._build_loop(), self._change_loop(), self._warm_reader())
+            loops = [self._build_loop(), self._change_loop(), self._warm_reader()]
+            if self._embedding:
+                loops.append(self._embedding.run())
             self._tasks = [asyncio.create_task(one) for one in loops]
 
     async def stop(self) -> None:
@@ -141,9 +151,12 @@ class Index:
     def status(self) -> IndexStatus:
         """How complete and fresh the index is now. Costs nothing."""
         pending = len(self._waiting) + len(self._sent)
-        if not pending:
+        if not pending and not self._embedding:
             return self._status
-        return self._status.model_copy(update={"stale_files": self._status.stale_files + pending})
+        legs = (*self._status.legs, self._embedding.state()) if self._embedding else self._status.legs
+        return self._status.model_copy(
+            update={"stale_files": self._status.stale_files + pending, "legs": legs}
+        )
 
     async def skipped(self, limit: int = 1000) -> list[SkippedFile]:
         """Files that are not in the index, by path, with the reason."""
@@ -183,6 +196,11 @@ class Index:
             "kind": _text("kind", kind, MAX_NAME) if kind else None,
             "explain": explain,
         }
+        fusion = self._search()
+        for weight in ("rrf_k", "vector_weight", "symbol_vector_weight"):
+            params[weight] = getattr(fusion, weight)
+        if self._embedding and (vector := await self._embedding.query(query)):
+            params["embedding"] = vector
         raw = await self._ask("search", params)
         hits = tuple(Hit.model_validate(hit) for hit in _list(raw, "hits"))
         legs = tuple(str(leg) for leg in _list(raw, "legs"))
@@ -469,6 +487,11 @@ class Index:
         if not isinstance(raw, dict):
             return
         self._status = IndexStatus.model_validate(raw)
+        if self._embedding:
+            self._embedding.look(self._status)
+        self._tell()
+
+    def _tell(self) -> None:
         for listener in (self._on_status, *self._progress):
             if listener:
                 listener(self.status())

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from codeforge_ls.index.database import SEGMENT, Counts, IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.embeddings import EmbeddingCache
 from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.graph_keeper import GraphKeeper
@@ -58,6 +59,7 @@ class IndexWorker:
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild_waiting = False
+        self.embeddings = EmbeddingCache(state)
         self._vectors = VectorJob(self._segments, self._db.segments, self._send_status)
         self._reset_overlays()
 
@@ -74,6 +76,7 @@ class IndexWorker:
     async def close(self) -> None:
         """End the parsers and close the database, so that its journal is written back."""
         await self._pool.close()
+        self.embeddings.close()
         self._db.close()
 
     # -- requests
@@ -380,6 +383,8 @@ async def main() -> None:
         "drop_vectors": worker.drop_vectors,
         "write_graph": worker.write_graph,
         "explain": worker.explain,
+        "embed_next": worker.embeddings.next,
+        "embed_put": worker.embeddings.take,
     }
     try:
         await serve(

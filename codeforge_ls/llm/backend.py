@@ -20,7 +20,16 @@ from codeforge_ls.llm.failures import ILL, FailureKind, failed
 from codeforge_ls.llm.retry import RetryPolicy
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import CodeForgeError, Unavailable
-from codeforge_ls.model.llm import ModelRequest, TextDelta, TurnDone, TurnEvent, TurnFailed, TurnRetry
+from codeforge_ls.model.llm import (
+    EmbeddingRequest,
+    Embeddings,
+    ModelRequest,
+    TextDelta,
+    TurnDone,
+    TurnEvent,
+    TurnFailed,
+    TurnRetry,
+)
 from codeforge_ls.workers import Worker, WorkerDied
 
 # The worker keeps the deadlines; one that says nothing this long after the last of them hangs and is killed.
@@ -130,6 +139,26 @@ class LitellmBackend:
         finally:
             self._in_flight -= 1
 
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The vectors of some texts, or a ``failure``. Tried once: who asks decides what takes their place."""
+        service, breaker = self._service(request)
+        if wait := breaker.admit():
+            return Embeddings(failure=_circuit_open(service, breaker, wait))
+        healthy: bool | None = None
+        try:
+            async with asyncio.timeout(request.timeout + WORKER_GRACE):
+                answer = await self._worker.call("embed", {"request": request.model_dump(mode="json")})
+            found = Embeddings.model_validate(answer)
+            healthy = found.failure is None or found.failure.kind not in ILL
+        except TimeoutError:
+            await self._worker.kill()
+            found = Embeddings(failure=failed(FailureKind.WORKER, "The model worker hung and was killed."))
+        except CodeForgeError as error:
+            found = Embeddings(failure=failed(FailureKind.WORKER, error.message))
+        finally:
+            breaker.record(healthy)
+        return found
+
     async def _turn(self, request: ModelRequest) -> AsyncGenerator[TurnEvent, None]:
         service, breaker = self._service(request)
         end = time.monotonic() + request.total_timeout
@@ -188,7 +217,7 @@ class LitellmBackend:
             None if line is None else _attempt_event.validate_python(line.get("event") or line.get("result"))
         )
 
-    def _service(self, request: ModelRequest) -> tuple[str, CircuitBreaker]:
+    def _service(self, request: ModelRequest | EmbeddingRequest) -> tuple[str, CircuitBreaker]:
         """What is called (the server, without user and password, else the provider), and its breaker."""
         address = urlsplit(request.api_base or "").netloc.rpartition("@")[2]
         service = address or request.model.partition("/")[0]

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from codeforge_ls.llm.script import ASIDE, Script, ScriptedTurn
+from codeforge_ls.llm.scripted_embeddings import ScriptedEmbeddings
 from codeforge_ls.llm.scripted_faults import play_fault
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput
@@ -37,7 +38,10 @@ class ScriptedServer:
     ``script`` is a ``Script`` or the JSON of one. ``requests`` holds the bodies of the last 1000 requests.
     """
 
-    def __init__(self, script: Script | JsonValue, port: int = 0) -> None:
+    def __init__(
+        self, script: Script | JsonValue, port: int = 0, embeddings: ScriptedEmbeddings | None = None
+    ) -> None:
+        self.embeddings = embeddings or ScriptedEmbeddings()
         self.script = script if isinstance(script, Script) else Script(script)
         self._requests: deque[JsonObject] = deque(maxlen=RECORDED)
         self._gone = threading.Semaphore(0)
@@ -105,9 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_json(200, {"object": "list", "data": [{"id": "scripted", "object": "model"}]})
 
     def do_POST(self) -> None:
-        """``/v1/chat/completions``, streamed or not."""
+        """``/v1/chat/completions``, streamed or not, and ``/v1/embeddings``."""
         try:
             body = self._body()
+            if self.path.partition("?")[0].endswith("/embeddings"):
+                return self._embed(body)
             messages = body.get("messages")
             if not self.path.partition("?")[0].endswith("/chat/completions") or not isinstance(
                 messages, list
@@ -121,6 +127,13 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.server.owner.note_disconnect()
             self.close_connection = True
+
+    def _embed(self, body: JsonObject) -> None:
+        embeddings = self.server.owner.embeddings
+        self.server.owner.note_request(body)
+        if embeddings.failing is not None:
+            return self.send_json(embeddings.failing, {"error": {"message": "the scripted model is ill"}})
+        return self.send_json(200, embeddings.answer(body))
 
     def _body(self) -> JsonObject:
         size = self.headers.get("content-length", "")

@@ -1,6 +1,7 @@
 """The model worker: the one process, and the one module, that imports litellm.
 
-Requests: ``warm`` imports it ahead of the first call; ``turn {request}`` plays one attempt of one turn.
+Requests: ``warm`` imports it ahead of the first call; ``turn {request}`` plays one attempt of one turn;
+``embed {request}`` asks for vectors once.
 Events of a turn are ``TextDelta`` objects, its result is a ``TurnDone`` or a ``TurnFailed``. Retries are the
 caller's business. Keys come from this process's environment and never leave it.
 """
@@ -16,12 +17,13 @@ import warnings
 from types import ModuleType
 
 from codeforge_ls.llm.conversation import chat_messages, chat_tools
+from codeforge_ls.llm.embed import embed
 from codeforge_ls.llm.failures import FailureKind, classify, failed
 from codeforge_ls.llm.finish import FinishWatch
 from codeforge_ls.llm.metering import meter
 from codeforge_ls.llm.turn import TooLarge, TurnBuilder
 from codeforge_ls.model.base import JsonObject, JsonValue
-from codeforge_ls.model.llm import ModelRequest, TextDelta, TurnDone, TurnFailed, Usage
+from codeforge_ls.model.llm import EmbeddingRequest, ModelRequest, TextDelta, TurnDone, TurnFailed, Usage
 from codeforge_ls.workers import Emit, serve
 
 NO_KEY = "none"  # litellm insists on some key, a server on this machine on none
@@ -69,11 +71,30 @@ class ModelCalls:
             outcome = classify(error, os.environ)
         return outcome.model_dump(mode="json")
 
+    async def embed(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """Vectors of texts; the result is an ``Embeddings`` as JSON."""
+        request = EmbeddingRequest.model_validate(params.get("request"))
+        try:
+            litellm = await self._litellm()
+        except Exception as error:  # noqa: BLE001 - as above
+            return {"failure": classify(error, os.environ).model_dump(mode="json")}
+        return await embed(litellm, request, lambda model, base: key_for(litellm, model, base))
+
     async def _litellm(self) -> ModuleType:
         # In a thread, so that a cancel is heard meanwhile; shielded, so that a cancelled call cannot undo it.
         if self._loading is None or (self._loading.done() and self._loading.exception()):
             self._loading = asyncio.create_task(asyncio.to_thread(import_litellm))
         return await asyncio.shield(self._loading)
+
+
+def key_for(litellm: ModuleType, model: str, api_base: str | None) -> str | None:
+    """A dummy if an OpenAI-compatible server is named and no key is set; else litellm finds it itself."""
+    if api_base is None:
+        return None
+    _, provider, *_ = litellm.get_llm_provider(model=model, api_base=api_base)
+    if provider not in {OPENAI, *litellm.openai_compatible_providers}:
+        return None
+    return None if litellm.validate_environment(model).get("keys_in_environment") else NO_KEY
 
 
 class _Attempt:
@@ -90,17 +111,15 @@ class _Attempt:
 
     async def run(self) -> TurnDone | TurnFailed:
         request, loop = self._request, asyncio.get_running_loop()
-        name, self._provider, *_ = self._litellm.get_llm_provider(
-            model=request.model, api_base=request.api_base
-        )
-        supported = self._litellm.get_supported_openai_params(model=name, custom_llm_provider=self._provider)
+        name, provider, *_ = self._litellm.get_llm_provider(model=request.model, api_base=request.api_base)
+        supported = self._litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
         if request.tools and isinstance(supported, list) and "tools" not in supported:
             return failed(FailureKind.CONFIGURATION, f"The model {request.model} cannot call tools.")
         end = loop.time() + request.total_timeout
         try:
             async with asyncio.timeout_at(min(end, loop.time() + request.first_token_timeout)) as limit:
                 stream = await self._litellm.acompletion(**self._arguments())
-                watch = FinishWatch(stream, self._provider)
+                watch = FinishWatch(stream, provider)
                 try:
                     async for chunk in stream:
                         if self._take(chunk.model_dump(exclude_none=True, warnings=False)):
@@ -143,7 +162,7 @@ class _Attempt:
             "temperature": request.temperature,
             "max_tokens": request.max_output_tokens,
             "api_base": request.api_base,
-            "api_key": self._key(),
+            "api_key": key_for(self._litellm, request.model, request.api_base),
             "tools": [*chat_tools(request.tools)] or None,
         }
         return {
@@ -157,16 +176,6 @@ class _Attempt:
             "drop_params": True,  # some models refuse any temperature but their own
             **{key: value for key, value in optional.items() if value is not None},
         }
-
-    def _key(self) -> str | None:
-        """A dummy if an OpenAI-compatible server is named and no key is set; else litellm finds it itself."""
-        if self._request.api_base is None or self._provider not in {
-            OPENAI,
-            *self._litellm.openai_compatible_providers,
-        }:
-            return None
-        known = self._litellm.validate_environment(self._request.model)
-        return None if known.get("keys_in_environment") else NO_KEY
 
     def _metered(self, stream: object) -> Usage:
         """The last chunk has usage and cost, perhaps guessed by litellm; ``stream.chunks`` came over the wire."""
@@ -200,7 +209,7 @@ async def _close(stream: object) -> None:
 def main() -> None:
     """Serve until end of input."""
     calls = ModelCalls()
-    asyncio.run(serve("model-worker", {"warm": calls.warm, "turn": calls.turn}))
+    asyncio.run(serve("model-worker", {"warm": calls.warm, "turn": calls.turn, "embed": calls.embed}))
 
 
 if __name__ == "__main__":

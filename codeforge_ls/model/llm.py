@@ -107,3 +107,21 @@ class TurnRetry(Frozen):
 
 
 TurnEvent = Annotated[TextDelta | TurnRetry | TurnDone | TurnFailed, Field(discriminator="type")]
+
+
+class EmbeddingRequest(Frozen):
+    """Texts whose vectors are wanted; ``timeout`` in seconds."""
+
+    model: str
+    texts: tuple[str, ...]
+    api_base: str | None = None
+    timeout: float = 60
+
+
+class Embeddings(Frozen):
+    """One vector for each text: little-endian float32, row after row, in base64; or why there is none."""
+
+    dimensions: int = 0
+    vectors: str = ""
+    tokens: int = 0
+    failure: TurnFailed | None = None

@@ -23,22 +23,24 @@ class GraphQuery(Frozen):
     symbol: str | None = Field(default=None, min_length=1, max_length=500)
     path: str | None = Field(default=None, min_length=1, max_length=4096)
     edges: tuple[EdgeKind, ...] = WALKED
-    hops: int = Field(default=2, ge=1, le=4)
+    hops: int | None = Field(default=None, ge=1, le=4, description="Else the setting search.walk_hops")
     limit: int = Field(default=10, ge=1, le=40)
-    most: int = Field(default=200, ge=1, le=2000, description="Nodes visited")
+    most: int | None = Field(
+        default=None, ge=1, le=2000, description="Nodes visited; else the setting search.walk_nodes"
+    )
 
 
 async def graph_search(call: Call, arguments: GraphQuery) -> JsonObject:
     """Definitions and files that the graph leads to; for an agent none that it may not read, nor a way over such."""
-    person = call.actor.is_person
+    person, settings = call.actor.is_person, call.workspace.settings.search
     found = await call.workspace.index.graph_search(
         arguments.query,
         symbol=arguments.symbol,
         path=arguments.path,
         edges=arguments.edges,
-        hops=arguments.hops,
+        hops=arguments.hops or settings.walk_hops,
         limit=arguments.limit if person else arguments.limit * SPARE,
-        most=arguments.most,
+        most=arguments.most or settings.walk_nodes,
     )
     if not person:
         found = _readable(call, found, arguments.limit)

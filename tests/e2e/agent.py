@@ -83,6 +83,8 @@ class Agent:
                 message = json.loads(line)
                 if "method" not in message and (waiting := self._waiting.get(message.get("id"))):
                     waiting.put(message)
+        for waiting in list(self._waiting.values()):
+            waiting.put({"error": {"code": 0, "message": "the connection ended"}})
 
 
 def code_of(result: Json) -> str:

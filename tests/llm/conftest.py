@@ -31,9 +31,9 @@ def request_to(server: ScriptedServer | str, **fields: object) -> ModelRequest:
             "messages": (Message(role="user", content="Fix it."),),
             "tools": (READ,),
             "api_base": base,
-            "first_token_timeout": 5.0,
-            "idle_timeout": 5.0,
-            "total_timeout": 20.0,
+            "first_token_timeout": 15.0,
+            "idle_timeout": 15.0,
+            "total_timeout": 45.0,
             **fields,
         }
     )

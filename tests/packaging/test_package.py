@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -72,9 +74,10 @@ def test_the_wheel_works_without_the_source_tree(wheel: Path, tmp_path: Path) ->
         codeforge("daemon", "stop")
 
 
-def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
+def test_the_demo_does_the_main_job() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CODEFORGE_")}
-    env["TMPDIR"] = str(tmp_path)
+    folder = Path(tempfile.mkdtemp(prefix="cfdemo", dir="/tmp"))  # short: a socket's name has 107 bytes
+    env["TMPDIR"] = str(folder)
     argv = [sys.executable, "-m", "codeforge_ls.cli.main", "demo", "--yes"]
     done = subprocess.run(
         argv, env=env, capture_output=True, text=True, timeout=115, stdin=subprocess.DEVNULL, check=False
@@ -84,7 +87,8 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
     assert red < done.stdout.index("approval agent:", red) < green
     assert "+    return G.is_directed() and not has_cycle(G)" in done.stdout
     assert "byte-identical to the start" in done.stdout
-    assert not list(tmp_path.glob("codeforge-demo-*"))
+    assert not list(folder.glob("codeforge-demo-*"))
+    shutil.rmtree(folder)
 
 
 def test_readme_names_only_verbs_targets_and_files_that_exist() -> None:
