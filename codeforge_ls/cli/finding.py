@@ -265,8 +265,13 @@ def index(context: Context) -> int:
     out.line(
         f"{answer['files_per_second']:.0f} files/s, {answer['skipped']} skipped, {answer['stale_files']} stale"
     )
-    if answer["message"]:
-        out.line(out.paint(answer["message"], YELLOW))
+    out.line("search:", ", ".join(f"{leg['name']} {leg['percent']:.0f} %" for leg in answer["legs"]))
+    for note in (
+        answer["message"],
+        *(f"{leg['name']}: {leg['note']}" for leg in answer["legs"] if leg["note"]),
+    ):
+        if note:
+            out.line(out.paint(safe(note), YELLOW))
     return 1 if answer["state"] == "error" else 0
 
 

@@ -166,7 +166,7 @@ class EmbeddingSettings(Section):
     """Any litellm embedding model, such as openai/text-embedding-3-small. Empty: the word vectors that come along."""
     api_base: str | None = Field(default=None, max_length=2000, json_schema_extra=TRUSTED_IMMUTABLE)
     """URL of an OpenAI-compatible server. Null: the provider's own address."""
-    batch: int = Field(default=64, ge=1, le=2048, json_schema_extra=IMMUTABLE)
+    batch: int = Field(default=64, ge=1, le=256, json_schema_extra=IMMUTABLE)
     """Chunks in one call."""
     timeout_seconds: float = Field(default=60, gt=0, le=600, json_schema_extra=IMMUTABLE)
     """Seconds one call may take."""
