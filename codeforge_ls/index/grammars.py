@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tree_sitter import Language, Query
 
 # Raise it when the tags, chunks or tokens made from the same source change: all content is parsed anew.
-FORMAT = 3
+FORMAT = 4
 
 QUERIES = Path(__file__).parent / "queries"
 QUERY_FILES = {"tsx": ("typescript", "tsx"), "terraform": ("hcl",)}

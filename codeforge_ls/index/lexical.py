@@ -25,7 +25,7 @@ from codeforge_ls.index.extract import Bags, ChunkRow
 from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
 from codeforge_ls.index.tokens import MAX_WORD, tokens
 
-FORMAT = 5  # raise it when the arrays or what is counted in them change: segments are written anew
+FORMAT = 6  # raise it when the arrays or what is counted in them change: segments are written anew
 Ints = npt.NDArray[np.int32]
 ARRAYS = ("places", "lengths", "contents", "starts", "chunks", "weights")
 TEXTS = ("paths", "names", "vocabulary")

@@ -43,7 +43,7 @@ class Fusion:
     """How the legs are put together where no settings say it: see the ``search`` section of the settings."""
 
     rrf_k: int = 60
-    vector_weight: float = 0.5
+    vector_weight: float = 0.4
     symbol_vector_weight: float = 0.3
 
 

@@ -94,7 +94,9 @@ class QueryWorker:
         if near is None:
             parts = self._snapshot.parts
             self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
-            name, near = VECTORS, self._dense.search(words, count, chosen) if self._dense.ready else None
+            if self._dense.ready:
+                rare = {word: self._snapshot.lexical.idf(word) for word in words}
+                name, near = VECTORS, self._dense.search(rare, count, chosen)
         if near is None:
             return [Leg(WORDS, 1.0, words_leg)]
         return [Leg(WORDS, 1.0 - weight, words_leg), Leg(name, weight, near)]

@@ -16,14 +16,14 @@ from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.tokens import file_stem, stem, tokens
 from codeforge_ls.model.base import JsonObject, JsonValue
 
-DEFINITION_SYMBOL, DEFINITION_EMBEDDED, STEM_FACTOR = 3.0, 1.5, 1.5
+DEFINITION_SYMBOL, DEFINITION_EMBEDDED, DEFINITION_MENTIONED, STEM_FACTOR = 3.0, 1.5, 0.5, 1.5
 MINOR_KIND = 0.5  # fields, constants, variables and methods: a bare name mostly means a type or a function
 MAJOR_KINDS = {"class", "interface", "struct", "enum", "type", "module", "function", "macro"}
-COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 0.8
+COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 1.0
 NAMED_WHOLE = (
     0.3  # a file all of whose name is in the query is rather meant than one with more words to its name
 )
-NEXT_CHUNK = 0.5  # each further chunk of a file counts half as much as the one before
+NEXT_CHUNK = 0.4  # what each further chunk of a file counts beside the one before
 
 NOISE = re.compile(
     r"(^|/)(tests?|testing|__tests__|spec|testdata|fixtures|examples?|_examples?|docs?_src|compat|_compat|legacy|vendor"
@@ -43,6 +43,9 @@ EMBEDDED = re.compile(
     r"\b(?:[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+|[a-z][a-z0-9]*[A-Z]\w+|[A-Za-z]+(?:_[A-Za-z0-9]+)+)\b"
 )
 
+# A capital inside a sentence may mean a type, if there is one of that name in a file of that name.
+MENTIONED = re.compile(r"(?<=\w )[A-Z][a-z0-9]{2,}\b")
+TYPES = {"class", "interface", "struct", "enum", "type", "module"}
 QUALIFIED = re.compile(r"(?:::|->)([A-Za-z_]\w+)")  # the name itself in ``absl::Hash``
 
 
@@ -189,15 +192,21 @@ def _reward_definitions(
     """A chunk that defines a named symbol rises, more so when its file is named after it."""
     whole = is_symbol(query)
     names = named_symbols(query)
+    mentioned = [] if whole else [word for word in MENTIONED.findall(query) if word not in names]
     best: dict[ChunkPlace, float] = {}
-    for one in definitions(names) if names else ():
+    for one in definitions([*names, *mentioned]) if names or mentioned else ():
         flat, place = one.name.lower().replace("_", ""), one.place
         file = file_stem(place.path).replace("_", "").replace("-", "")
         same = file in {flat, one.name.lower()} or file.rstrip("s") == flat
-        if not whole and place not in found and not same:
+        if one.name in mentioned:
+            if not same or one.kind not in TYPES:
+                continue
+            amount = DEFINITION_MENTIONED
+        elif not whole and place not in found and not same:
             continue
-        amount = (DEFINITION_SYMBOL if whole else DEFINITION_EMBEDDED) * top * (STEM_FACTOR if same else 1.0)
-        amount *= 1.0 if one.kind in MAJOR_KINDS else MINOR_KIND
+        else:
+            amount = DEFINITION_SYMBOL if whole else DEFINITION_EMBEDDED
+        amount *= top * (STEM_FACTOR if same else 1.0) * (1.0 if one.kind in MAJOR_KINDS else MINOR_KIND)
         best[place] = max(best.get(place, 0.0), amount)
     for place, amount in best.items():
         found.setdefault(place, Ranked(place)).reward("defines the name", amount)

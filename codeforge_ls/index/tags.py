@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 # A hostile or generated file may hold millions; beyond these the rest is not looked at.
 MAX_SYMBOLS, MAX_REFERENCES, MAX_NAME, MAX_SIGNATURE = 20_000, 100_000, 200, 200
 
+SEPARATOR = re.compile(r"\.|::")
+QUALIFIED = re.compile(r"[^\W\d]\w*(?:(?:\.|::)[^\W\d]\w*)+")
 CONTAINERS = {"class", "interface", "struct", "enum", "scope"}
 # Languages that write one function as several equations or clauses in a row.
 CLAUSED = {"haskell", "elixir"}
@@ -85,7 +88,12 @@ def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
     places = _places(captured, found)
     for start in sorted(places)[:MAX_REFERENCES]:
         code, end = places[start]
-        tags.uses.setdefault(_cut(text, start, end), []).append((code, *text.place(start)))
+        name = _cut(text, start, end)
+        if ("." in name or ":" in name) and QUALIFIED.fullmatch(name):
+            last = SEPARATOR.split(name)[-1]
+            start += len(name.encode()) - len(last.encode())  # noqa: PLW2901 - the place of the last part
+            name = last
+        tags.uses.setdefault(name, []).append((code, *text.place(start)))
     return tags
 
 
@@ -129,8 +137,10 @@ def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definitio
     for one in ordered:
         while open_scopes and open_scopes[-1][0] <= one.start:
             open_scopes.pop()
-        name, kind = one.name, one.kind
         outer = [scope for _, scope, _ in open_scopes]
+        if QUALIFIED.fullmatch(one.name):
+            one.name = _last(one, outer)
+        name, kind = one.name, one.kind
         if one.receiver:
             outer.append(one.receiver)
         if kind == "function" and (one.receiver or (open_scopes and open_scopes[-1][2] in CONTAINERS)):
@@ -146,6 +156,14 @@ def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definitio
         else:
             result.append(definition)
     return result
+
+
+def _last(one: _Found, outer: list[str]) -> str:
+    """The last part of a qualified name, such as ``Phoenix.Channel``; the others go to the scope."""
+    *before, last = SEPARATOR.split(one.name)
+    outer += before
+    one.name_start += len(one.name.removesuffix(last).encode())
+    return last
 
 
 def _same(one: Definition, other: Definition) -> bool:

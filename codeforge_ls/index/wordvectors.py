@@ -13,7 +13,7 @@ import numpy.typing as npt
 from codeforge_ls.index.tokens import stem
 
 FOLDER = Path(__file__).with_name("vectors")
-WORDS, VECTORS = "words.txt", "vectors.npy"
+WORDS, VECTORS, RARITY = "words.txt", "vectors.npy", "rarity.npy"
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,13 +21,15 @@ Floats = npt.NDArray[np.float32]
 class WordVectors:
     """``vectors``: int8 of shape (words, dimensions), mapped from disk; a row's length says how much the word means.
 
-    Dimensions are in the order of their variance, so that the first ones alone tell most.
+    Dimensions are in the order of their variance, so that the first ones alone tell most. ``rarity`` says of each word
+    how rare it is in code at large: 1 for one that is in no chunk, 0 for one in all.
     """
 
-    def __init__(self, words: Sequence[str], vectors: npt.NDArray[np.int8]) -> None:
+    def __init__(self, words: Sequence[str], vectors: npt.NDArray[np.int8], rarity: Floats) -> None:
         self._rows = {word: at for at, word in enumerate(words)}
         self._known: dict[str, int] = {}
         self.vectors = vectors
+        self.rarity = rarity
         self.dimensions = int(vectors.shape[1])
 
     @classmethod
@@ -37,7 +39,10 @@ class WordVectors:
         vectors = np.load(folder / VECTORS, mmap_mode="r")
         if vectors.dtype != np.int8 or vectors.ndim != 2 or len(vectors) != len(words):
             raise ValueError(f"{folder} does not hold a table of word vectors")
-        return cls(words, vectors)
+        rarity = np.load(folder / RARITY)
+        if rarity.dtype != np.uint8 or rarity.shape != (len(words),):
+            raise ValueError(f"{folder} does not hold the rarity of each word")
+        return cls(words, vectors, rarity.astype(np.float32) / 255)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -111,19 +111,16 @@ async def answers(index: Index) -> dict[str, object]:
     """What an index says, without its own condition."""
     assert await index.settled(60)
     await index.build()
-    for _ in range(200):
-        if (await index.search("alpha")).legs != ("scan",):
-            break
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while any(leg.state != "ready" for leg in index.status().legs):
+            await asyncio.sleep(0.05)
     found: dict[str, object] = {}
     for query in QUERIES:
-        # The words' leg alone: vectors come in the background and weigh words by their own segment.
-        hits = (await index.search(query, limit=200, explain=True)).hits
-        found[query] = sorted(
-            (str((hit.explain or {})["legs"]["bm25"]), hit.path, hit.start_line, hit.end_line)  # type: ignore[index,call-overload]
-            for hit in hits
-            if "bm25" in (hit.explain or {})["legs"]  # type: ignore[operator]
-        )
+        answer = await index.search(query, limit=30)
+        assert answer.legs == ("bm25", "vectors")
+        found[query] = [
+            (hit.path, hit.start_line, hit.end_line, hit.symbol, round(hit.score, 4)) for hit in answer.hits
+        ]
     for name in ("alpha", "http", "mod"):
         listed = (await index.symbols(name, prefix=True, limit=1000)).definitions
         found[f"symbols {name}"] = sorted((one.path, one.name, one.name_line) for one in listed)
