@@ -96,6 +96,12 @@ class Collection:
         """Lucene's inverse document frequency of a token."""
         return self._idf(self.document_frequency(word))
 
+    def rarity(self, word: str) -> float:
+        """The same between 0 and 1, as ``WordVectors.rarity`` has it: 1 for a token that occurs nowhere."""
+        return math.log1p(self._alive_count / (1 + self.document_frequency(word))) / math.log1p(
+            max(1, self._alive_count)
+        )
+
     def _idf(self, frequency: int) -> float:
         return math.log(1 + (self._alive_count - frequency + 0.5) / (frequency + 0.5))
 

@@ -160,15 +160,17 @@ class DenseLeg:
     def search(
         self, words: Mapping[str, float], count: int, wanted: Callable[[str], bool] | None = None
     ) -> list[tuple[float, ChunkPlace]]:
-        """The chunks nearest to the words, each with its weight: ``(cosine, place)``, best first, equal ones by path
-        and line."""
+        """The chunks nearest to the words: ``(cosine, place)``, best first, equal ones by path and line.
+
+        ``words`` says how rare each is in this repository; it weighs the mean of that and of its rarity in code.
+        """
         if self._table is None or not self._parts:
             return []
         weights: defaultdict[int, float] = defaultdict(float)
-        for word, weight in words.items():
+        for word, rare in words.items():
             row = self._table.row(word)
             if row >= 0:
-                weights[row] += weight
+                weights[row] += (rare + float(self._table.rarity[row])) / 2
         query = self._table.mean(weights)
         if not query.any():
             return []

@@ -120,6 +120,12 @@ class GraphAnswers:
         """The definitions of a name, as ``Symbol`` has them."""
         return symbols.find(self._snapshot, self.graph(), self._search, name, limit, prefix=False)
 
+    def imported(self, path: str) -> list[str]:
+        """The files that a file imports."""
+        graph = self.graph()
+        at = graph.ids.get(path)
+        return [graph.paths[file] for file in graph.imports(at)] if at is not None else []
+
     async def symbol_info(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """What a name, or what stands at a position, is and what it has to do with others."""
         graph = self.graph()

@@ -95,7 +95,7 @@ class QueryWorker:
             parts = self._snapshot.parts
             self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
             if self._dense.ready:
-                rare = {word: self._snapshot.lexical.idf(word) for word in words}
+                rare = {word: self._snapshot.lexical.rarity(word) for word in words}
                 name, near = VECTORS, self._dense.search(rare, count, chosen)
         if near is None:
             return [Leg(WORDS, 1.0, words_leg)]
@@ -139,7 +139,7 @@ class QueryWorker:
                         named.setdefault(place, {"symbol": name, "kind": kind})
             return found
 
-        return rank(query, words, legs, definitions, limit, rrf_k)
+        return rank(query, words, legs, definitions, self.answers.imported, limit, rrf_k)
 
     def _lexical(self, words: Sequence[str], wanted: Wanted, count: int) -> list[tuple[float, ChunkPlace]]:
         """The best chunks by BM25, best first; never one with score zero."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -23,6 +23,10 @@ COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 1.0
 NAMED_WHOLE = (
     0.3  # a file all of whose name is in the query is rather meant than one with more words to its name
 )
+NEIGHBOUR, IMPORTERS = (
+    0.1,
+    10,
+)  # what the ten best files import; PageRank of a file was tried and did not help
 NEXT_CHUNK = 0.4  # what each further chunk of a file counts beside the one before
 
 NOISE = re.compile(
@@ -144,16 +148,21 @@ def rank(
     words: Sequence[str],
     legs: Sequence[Leg],
     definitions: Callable[[Sequence[str]], Sequence[Definition]],
+    imported: Callable[[str], Iterable[str]],
     limit: int,
     rrf_k: int,
 ) -> list[Ranked]:
-    """Order the chunks that the legs found, and those that define what the query names, best first."""
+    """Order the chunks that the legs found, and those that define what the query names, best first.
+
+    ``imported`` gives the files that a file imports.
+    """
     found = fuse(legs, rrf_k)
     top = max((one.score for one in found.values()), default=1 / (rrf_k + 1))
     _reward_coherence(found, top)
     _reward_definitions(query, found, top, definitions)
     if not is_symbol(query):
         _reward_names(words, found, top)
+        _reward_neighbours(found, top, imported)
     for one in found.values():
         for rule, factor in path_factors(one.place.path):
             one.scale(rule, factor)
@@ -229,6 +238,24 @@ def _reward_names(words: Sequence[str], found: Mapping[ChunkPlace, Ranked], top:
         one.reward("folder", FOLDER * top * by_path[path][1])
         if one.place.symbol:
             one.reward("defined name", DEFINES * top * _share(wanted, _stems(one.place.symbol)))
+
+
+def _reward_neighbours(
+    found: Mapping[ChunkPlace, Ranked], top: float, imported: Callable[[str], Iterable[str]]
+) -> None:
+    """Files that the best ones import rise a little."""
+    best: dict[str, float] = {}
+    for one in found.values():
+        best[one.place.path] = max(one.score, best.get(one.place.path, 0.0))
+    sums: dict[str, float] = defaultdict(float)
+    for path in sorted(best, key=lambda path: (-best[path], path))[:IMPORTERS]:
+        for other in imported(path):
+            if other in best and other != path:
+                sums[other] += best[path]
+    most = max(sums.values(), default=0.0)
+    for one in found.values():
+        if most:
+            one.reward("imported by others", NEIGHBOUR * top * sums.get(one.place.path, 0.0) / most)
 
 
 @lru_cache(maxsize=50_000)

@@ -138,7 +138,8 @@ def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definitio
         while open_scopes and open_scopes[-1][0] <= one.start:
             open_scopes.pop()
         outer = [scope for _, scope, _ in open_scopes]
-        if QUALIFIED.fullmatch(one.name):
+        whole = one.name
+        if QUALIFIED.fullmatch(whole):
             one.name = _last(one, outer)
         name, kind = one.name, one.kind
         if one.receiver:
@@ -147,7 +148,7 @@ def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definitio
             kind = "method"
         if kind == "variable" and name.isupper() and len(name) > 1:
             kind = "constant"
-        open_scopes.append((one.end, name, one.kind))
+        open_scopes.append((one.end, SEPARATOR.sub(".", whole), one.kind))
         if kind == "scope":
             continue
         definition = _definition(one, kind, ".".join(outer), text)

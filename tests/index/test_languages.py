@@ -47,7 +47,7 @@ MORE = {
     "a.jl": ("module M\nfunction foo(x)\n  bar(x)\nend\nstruct P end\nend\n", "M foo P", "bar"),
     "a.r": ("foo <- function(x) {\n bar(x)\n}\n", "foo", "bar"),
     "a.ml": ("let rec foo x = bar x\ntype t = A | B\n", "foo t A", "bar"),
-    "a.clj": ("(ns my.app)\n(defn foo [x] (bar x))\n", "my.app foo", "bar"),
+    "a.clj": ("(ns my.app)\n(defn foo [x] (bar x))\n", "app foo", "bar"),
     "a.tf": ('resource "aws_instance" "web" {\n ami = lookup(x)\n}\n', "web", "lookup"),
     "CMakeLists.txt": ("function(foo x)\n bar(y)\nendfunction()\n", "foo", "bar"),
     "Makefile": ("CC = gcc\nall: foo.o\n\t$(CC) foo\n", "CC all", ""),
