@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,36 +61,39 @@ def map_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     return arrays, header["meta"]
 
 
-def pack_texts(texts: Sequence[str]) -> tuple[Array, Array]:
-    """Texts as one array of UTF-8 bytes and the offsets between which each lies, ``len(texts) + 1`` of them."""
-    raw = [text.encode("utf-8", "surrogatepass") for text in texts]
-    offsets = np.zeros(len(raw) + 1, np.int64)
-    np.cumsum([len(one) for one in raw], out=offsets[1:])
-    return np.frombuffer(b"".join(raw), np.uint8), offsets
-
-
-class Texts:
-    """Texts packed by ``pack_texts``; ``find`` needs them sorted by their bytes in ``[first, last)``."""
+class Texts(Sequence[str]):
+    """Many texts in two arrays, so that they cost no object each and can be mapped: UTF-8 bytes, and the offsets
+    between which each lies, ``len(texts) + 1`` of them."""
 
     def __init__(self, raw: Array, offsets: Array) -> None:
-        self._raw, self._offsets = memoryview(raw), offsets  # type: ignore[arg-type]  # numpy arrays are buffers
+        self.raw, self.offsets = raw, offsets
+        self._view = memoryview(raw)  # type: ignore[arg-type]  # numpy arrays are buffers
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Texts:
+        """Pack them."""
+        raw = [text.encode("utf-8", "surrogatepass") for text in texts]
+        offsets = np.zeros(len(raw) + 1, np.int64)
+        np.cumsum([len(one) for one in raw], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(raw), np.uint8), offsets)
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.offsets) - 1
 
-    def __getitem__(self, at: int) -> str:
+    def __getitem__(self, at):  # type: ignore[no-untyped-def]
+        """One text; slices are not needed."""
         return self.bytes_of(at).decode("utf-8", "surrogatepass")
 
     def bytes_of(self, at: int) -> bytes:
         """One text as bytes."""
-        return bytes(self._raw[self._offsets[at] : self._offsets[at + 1]])
+        return bytes(self._view[self.offsets[at] : self.offsets[at + 1]])
 
     def every(self) -> list[str]:
         """All of them."""
         return [self[at] for at in range(len(self))]
 
     def find(self, text: str, first: int = 0, last: int | None = None) -> int:
-        """The position of a text, -1 when it is not there."""
+        """The position of a text, -1 when it is not there; in ``[first, last)`` they are sorted by their bytes."""
         wanted = text.encode("utf-8", "surrogatepass")
         low, high = first, len(self) if last is None else last
         end = high

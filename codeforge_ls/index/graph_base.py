@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, pack_texts, write_arrays
+from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, write_arrays
 from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_all
 from codeforge_ls.index.imports import ImportResolver
 from codeforge_ls.index.tokens import split_word
@@ -185,8 +185,8 @@ PIECES = (
 
 
 def _texts(name: str, texts: Sequence[str]) -> dict[str, Array]:
-    raw, at = pack_texts(texts)
-    return {f"{name}_text": raw, f"{name}_at": at}
+    packed = Texts.of(texts)
+    return {f"{name}_text": packed.raw, f"{name}_at": packed.offsets}
 
 
 def _order_names(names: list[str], flat: Mapping[str, Array]) -> dict[str, Array]:

@@ -7,7 +7,6 @@ A segment is the unit for whatever is kept beside it: chunks are numbered from 0
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array
 
-from codeforge_ls.index.arrays_file import BadArrays, map_arrays, write_arrays
+from codeforge_ls.index.arrays_file import BadArrays, Texts, map_arrays, write_arrays
 from codeforge_ls.index.database import SEGMENT
 from codeforge_ls.index.extract import Bags, ChunkRow
 from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
@@ -41,32 +40,6 @@ class ChunkPlace:
     end_line: int
     symbol: str
     kind: str
-
-
-class Texts(Sequence[str]):
-    """Many short texts in two arrays, so that they cost no object each and can be mapped from disk."""
-
-    def __init__(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> None:
-        self.data, self.ends = data, ends
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> Texts:
-        """Pack them."""
-        packed = [text.encode() for text in texts]
-        ends = np.cumsum([0, *map(len, packed)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(packed), np.uint8), ends)
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def __getitem__(self, at):  # type: ignore[no-untyped-def]
-        """One text; slices are not needed."""
-        return self.data[self.ends[at] : self.ends[at + 1]].tobytes().decode()
-
-    def find(self, text: str) -> int | None:
-        """The position of a text among sorted ones."""
-        at = bisect_left(self, text)
-        return at if at < len(self) and self[at] == text else None
 
 
 @dataclass(frozen=True)
@@ -95,7 +68,7 @@ class Postings:
     def list_of(self, token: str) -> tuple[Ints, npt.NDArray[np.float16]]:
         """The chunks in which a token occurs and how often; empty when in none."""
         at = self.vocabulary.find(token)
-        if at is None:
+        if at < 0:
             return self.chunks[:0], self.weights[:0]
         part = slice(int(self.starts[at]), int(self.starts[at + 1]))
         return self.chunks[part], self.weights[part]
@@ -213,7 +186,7 @@ def save_segment(folder: Path, postings: Postings) -> None:
     arrays: dict[str, Any] = {name: getattr(postings, name).reshape(-1) for name in ARRAYS}
     for name in TEXTS:
         texts: Texts = getattr(postings, name)
-        arrays |= {name: texts.data, f"{name}.ends": texts.ends}
+        arrays |= {name: texts.raw, f"{name}.ends": texts.offsets}
     folder.mkdir(parents=True)
     about = {"format": FORMAT, "chunks": len(postings), "files": len(postings.contents)}
     write_arrays(folder / SEGMENT, arrays, about)
@@ -238,7 +211,7 @@ def open_segment(folder: Path) -> Postings:
             and len(found.contents) == len(found.paths) == about["files"]
             and len(found.starts) == len(found.vocabulary) + 1
             and int(found.starts[-1]) == len(found.chunks) == len(found.weights)
-            and all(int(one.ends[-1]) == len(one.data) for one in texts.values())
+            and all(int(one.offsets[-1]) == len(one.raw) for one in texts.values())
         )
     except (BadArrays, ValueError, KeyError, TypeError, IndexError) as error:
         raise BadSegment(f"{folder.name}: {error}") from error
