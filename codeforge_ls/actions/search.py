@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from codeforge_ls.actions.files import WorkspaceFiles
-from codeforge_ls.actions.tool import Answer, ToolContext, ToolKind, clip
+from codeforge_ls.actions.tool import Answer, CodeIndex, ToolContext, ToolKind, clip
 from codeforge_ls.model.actions import AccessKind, Effects, PathEffect, Tool
 from codeforge_ls.model.base import Frozen
-from codeforge_ls.model.index import Hit, SymbolKind
+from codeforge_ls.model.index import Hit, SearchAnswer, SymbolKind
 
 
 class SearchArguments(Frozen):
@@ -30,9 +30,9 @@ def effects(_arguments: SearchArguments, _files: WorkspaceFiles) -> Effects:
     return Effects(paths=(PathEffect(path=".", access=AccessKind.READ),))
 
 
-async def prepare(arguments: SearchArguments, context: ToolContext) -> Answer:
-    """Search, and leave out what the policy does not let be read."""
-    found = await context.index.search(
+async def ask_index(index: CodeIndex, arguments: SearchArguments) -> SearchAnswer:
+    """What the index answers, whatever of it may be shown."""
+    return await index.search(
         arguments.query,
         arguments.limit,
         arguments.path_glob,
@@ -41,6 +41,11 @@ async def prepare(arguments: SearchArguments, context: ToolContext) -> Answer:
         kind=arguments.kind,
         explain=arguments.explain,
     )
+
+
+async def prepare(arguments: SearchArguments, context: ToolContext) -> Answer:
+    """Search, and leave out what the policy does not let be read."""
+    found = await ask_index(context.index, arguments)
     hits = tuple(hit for hit in found.hits if context.may_read(hit.path))
     allowed = found.model_copy(update={"hits": hits})
     state = "" if found.index.percent >= 100 else f"[index {found.index.percent:.0f} % complete]\n"

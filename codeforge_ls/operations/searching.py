@@ -10,40 +10,19 @@ from pydantic import Field
 
 from codeforge_ls.actions.judge import may_read
 from codeforge_ls.actions.repo_map import DRAWS
+from codeforge_ls.actions.search import SearchArguments, ask_index
 from codeforge_ls.index.picture import dot, svg
 from codeforge_ls.model.actions import Tool
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.model.index import IndexStatus, Relation, SymbolAnswer, SymbolKind
+from codeforge_ls.model.index import IndexStatus, Relation, SymbolAnswer
 from codeforge_ls.operations.operation import Call, Nothing, Operation, through_gate
 
 
-class SearchQuery(Frozen):
-    """What to look for."""
-
-    query: str = Field(min_length=1, max_length=2000)
-    limit: int = Field(default=10, ge=1, le=50)
-    path_glob: str | None = Field(default=None, max_length=500)
-    group_by: Literal["chunk", "file"] = "chunk"
-    language: str | None = Field(default=None, max_length=50)
-    kind: SymbolKind | None = None
-    explain: bool = False
-
-
-async def search(call: Call, arguments: SearchQuery) -> JsonObject:
+async def search(call: Call, arguments: SearchArguments) -> JsonObject:
     """Ranked hits. What an agent may not read is not shown to it."""
     if call.actor.is_person:
-        index = call.workspace.index
-        found = await index.search(
-            arguments.query,
-            arguments.limit,
-            arguments.path_glob,
-            arguments.group_by,
-            language=arguments.language,
-            kind=arguments.kind,
-            explain=arguments.explain,
-        )
-        return found.model_dump(mode="json")
+        return (await ask_index(call.workspace.index, arguments)).model_dump(mode="json")
     return (await through_gate(call, Tool.SEARCH, arguments.model_dump(mode="json"))).data
 
 
@@ -207,7 +186,7 @@ async def skipped(call: Call, arguments: Page) -> JsonObject:
 
 
 OPERATIONS = (
-    Operation("search", "Find code", SearchQuery, search),
+    Operation("search", "Find code", SearchArguments, search),
     Operation("repomap", "Draw the repo map", MapQuery, repo_map),
     Operation("code.read", "Read lines of a file", CodeRange, read),
     Operation("symbol.info", "Definition, references or callers of a symbol", SymbolQuestion, symbol_info),
