@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lsprotocol import types
-from pygls.capabilities import ServerCapabilitiesBuilder, get_capability
+from pygls.capabilities import get_capability
 
 from codeforge_ls.lsp.documents import Encoding, sanitised
 from codeforge_ls.lsp.places import file_path
@@ -76,7 +76,7 @@ class Client:
             name=sanitised(info.name if info else "")[:100] or "editor",
             version=sanitised((info.version if info else None) or "")[:100],
             folders=_folders(params),
-            encoding=Encoding(ServerCapabilitiesBuilder.choose_position_encoding(params.capabilities)),
+            encoding=Encoding.UTF16,  # as the index counts; every client has to understand it
             options={**(own if isinstance(own, dict) else {}), **options},
             settings=settings,
             edits_versions=can("workspace.apply_edit")

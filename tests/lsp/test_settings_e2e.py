@@ -230,7 +230,7 @@ async def test_the_outline_is_there_whoever_says_on(scene: Scene) -> None:
 
 async def test_navigation_is_served_where_it_is_wanted_and_steps_back_elsewhere(scene: Scene) -> None:
     """``auto`` offers none of it; ``on`` serves definition, references, the call hierarchy and a nested outline."""
-    text = "from a import one\n\n\nclass Uses:\n    def it(self):\n        return one()\n"
+    text = "from a import one\n\n\nclass Uses:\n    def it(self):\n        return 'é𝄞', one()\n"
     (scene.root / "b.py").write_text(text)
     providers = (
         "definitionProvider",
@@ -240,12 +240,16 @@ async def test_navigation_is_served_where_it_is_wanted_and_steps_back_elsewhere(
     )
     plain = await scene.editor()
     assert not [name for name in providers if name in plain.offered]  # type: ignore[attr-defined]
-    nested = {"textDocument": {"documentSymbol": {"hierarchicalDocumentSymbolSupport": True}}}
+    nested = {
+        "textDocument": {"documentSymbol": {"hierarchicalDocumentSymbolSupport": True}},
+        "general": {"positionEncodings": ["utf-8", "utf-16"]},
+    }
     wanted = await scene.editor({"lsp": {"symbols": "on"}}, nested)
     assert all(wanted.offered[name] for name in providers)  # type: ignore[attr-defined]
+    assert wanted.offered["positionEncoding"] == "utf-16"  # type: ignore[attr-defined]
     await wanted.command("codeforge.index.build", {})
     a, b = (scene.root / "a.py").as_uri(), (scene.root / "b.py").as_uri()
-    call = {"textDocument": {"uri": b}, "position": {"line": 5, "character": 16}}
+    call = {"textDocument": {"uri": b}, "position": {"line": 5, "character": 23}}
 
     async def ask(method: str, params: Any) -> Any:
         answer = await wanted.request(method, params)
@@ -261,7 +265,7 @@ async def test_navigation_is_served_where_it_is_wanted_and_steps_back_elsewhere(
     assert (item["name"], item["uri"], item["selectionRange"]) == ("one", a, name)
     (incoming,) = await ask("callHierarchy/incomingCalls", {"item": item})
     assert incoming["from"]["name"] == "it"
-    assert incoming["fromRanges"][0]["start"] == {"line": 5, "character": 15}
+    assert incoming["fromRanges"][0]["start"] == {"line": 5, "character": 22}
     (outgoing,) = await ask("callHierarchy/outgoingCalls", {"item": incoming["from"]})
     assert outgoing["to"] == item
     (outer,) = await ask("textDocument/documentSymbol", {"textDocument": {"uri": b}})
