@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from codeforge_ls.index.bm25 import Collection
-from codeforge_ls.index.lexical import ChunkPlace
-from codeforge_ls.index.ranking import Ranked, path_factors
+from codeforge_ls.index.ranking import Leg, Ranked, path_factors
 from codeforge_ls.index.tokens import STOP_WORDS, stem, tokens
 
 CHUNKS, WHOLE, NAME, MEANING = 1.0, 0.5, 0.2, 0.1  # shares in the score of a file
 
 
-def rank_files(text: str, collection: Collection, near: Sequence[tuple[float, ChunkPlace]]) -> list[Ranked]:
-    """The files that a text speaks of, best first, each with its best chunk; ``near`` are chunks found by meaning.
+def rank_files(text: str, collection: Collection, near: Leg | None) -> list[Ranked]:
+    """The files that a text speaks of, best first, each with its best chunk; ``near`` is what was found by meaning.
 
     What the first line says weighs more: it names the file's subject, if the file's name has its words.
     """
@@ -30,10 +28,10 @@ def rank_files(text: str, collection: Collection, near: Sequence[tuple[float, Ch
         ranked.legs["bm25"] = at, one.chunks
         ranked.reward("best chunks", CHUNKS * one.chunks / most_chunks)
         ranked.reward("whole file", WHOLE * one.whole / max(most_whole, 1e-9))
-    for at, (cosine, place) in enumerate(near, 1):
+    for at, (cosine, place) in enumerate(near.hits if near else (), 1):
         ranked = found.setdefault(place.path, Ranked(place))
-        if "vectors" not in ranked.legs:
-            ranked.legs["vectors"] = at, cosine
+        if near and near.name not in ranked.legs:
+            ranked.legs[near.name] = at, cosine
             ranked.reward("meaning", MEANING * cosine)
     subject = {stem(word) for word in tokens(text.strip().split("\n", 1)[0]) if word not in STOP_WORDS}
     for path, ranked in found.items():

@@ -64,7 +64,7 @@ class QueryWorker:
         legs = self._legs(params, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
         named: dict[ChunkPlace, JsonObject] = {}
         if by_file and not is_symbol(query):
-            near = [hit for leg in legs if leg.name != WORDS for hit in leg.hits]
+            near = next((leg for leg in legs if leg.name != WORDS), None)
             ranked = [
                 one for one in rank_files(query, self._snapshot.lexical, near) if wanted(one.place.path)
             ]

@@ -176,7 +176,8 @@ def page_rank(
     out = flow.outweights()
     scale = np.divide(1.0, out, out=np.zeros(flow.files), where=out > 0)
     dangling = present & (out == 0)
-    ranks: Floats = even if start is None or start.sum() <= 0 else start * present / (start * present).sum()
+    kept = even if start is None else start * present
+    ranks: Floats = kept / kept.sum() if kept.sum() > 0 else even  # all that had a rank may be gone
     for _ in range(rounds):
         before = ranks
         ranks = damping * (flow.through(before * scale) + before[dangling].sum() * restart)

@@ -160,3 +160,24 @@ async def test_a_graph_file_that_is_cut_off_is_written_anew(tmp_path: Path, make
         await again.repo_map(500)
     (written,) = names
     assert GraphBase.map(written).paths.every() == [f"m{n}.py" for n in range(6)]
+
+
+async def test_a_workspace_of_which_every_file_is_replaced_has_ranks(
+    tmp_path: Path, make_index: MakeIndex
+) -> None:
+    module = "from core import helper_function\n\n\ndef caller_{at}():\n    return helper_function()\n"
+    files = {f"old/mod{at}.py": module.format(at=at) for at in range(10)}
+    root = make_repository(tmp_path / "repo", {**files, "core.py": "def helper_function():\n    return 1\n"})
+    followed = await make_index(root)
+    await followed.repo_map(500)
+    (root / "old").rename(root / "new")
+    (root / "core.py").unlink()
+    write_tree(root, {"new/core.py": "def helper_function():\n    return 2\n"})
+    await followed.files_changed(["old", "new", "core.py"])
+    assert await followed.settled(30)
+    await followed.build()
+    got = await followed.repo_map(500)
+    assert got.entries[0].path == "new/core.py"
+    assert all(entry.rank > 0 for entry in got.entries)
+    fresh = await make_index(root, tmp_path / "fresh")
+    assert got.text == (await fresh.repo_map(500)).text
