@@ -114,7 +114,12 @@ def named_symbols(query: str) -> list[str]:
     """The identifiers a query names: all of it, or the ones inside a sentence."""
     if is_symbol(query):
         return [re.split(r"::|\\|->|\.", query.strip())[-1]]
-    return list(dict.fromkeys([*EMBEDDED.findall(query), *QUALIFIED.findall(query)]))
+    return identifiers(query)
+
+
+def identifiers(text: str) -> list[str]:
+    """The words of a text that can only be identifiers: with a capital inside, underscores, or qualified."""
+    return list(dict.fromkeys([*EMBEDDED.findall(text), *QUALIFIED.findall(text)]))
 
 
 def path_weight(path: str) -> float:

@@ -52,8 +52,49 @@ async def test_definitions_and_names_win_over_noise(tmp_path: Path, make_index: 
     assert inside.hits[0].path.startswith("shop/")
     assert (await index.search("zzzunknownword")).hits == ()
     assert all(hit.score > 0 and hit.text for hit in symbol)
-    assert inside.legs == ("bm25",)
+    assert inside.legs[0] == "bm25"
     assert (inside.index.percent, inside.index.stale_files) == (100, 0)
+
+
+async def test_what_a_text_names_or_lists_speaks_for_a_file(tmp_path: Path, make_index: MakeIndex) -> None:
+    words = (
+        "def handle(request):\n    # request, client and pool: request after request\n    return request\n"
+    )
+    types = "# A pool of clients.\nclass Pool:\n    pass\n"
+    files = {**SHOP, "shop/talk.py": words * 3, "shop/deep/pool.py": types}
+    index = await make_index(make_repository(tmp_path / "repo", files))
+    trace = (
+        "the request fails\nTraceback (most recent call last):\n"
+        '  File "/srv/app/shop/pool.py", line 4, in handle\n    request client pool'
+    )
+    by_file = await index.search(trace, group_by="file", explain=True)
+    assert by_file.hits[0].path == "shop/pool.py"
+    assert "path" in (by_file.hits[0].explain or {})["rewards"]
+    named = await index.search("fix: request in httpClient is wrong", group_by="file", explain=True)
+    rewards = {hit.path: (hit.explain or {})["rewards"] for hit in named.hits}
+    assert "named" in rewards["shop/http_client.py"]
+    assert "named" not in rewards["shop/talk.py"]
+    # A capital in a sentence means the type, where a file is called like it.
+    mentioned = await index.search("what the Pool of clients is for", explain=True)
+    assert mentioned.hits[0].path == "shop/deep/pool.py"
+    assert "defines the name" in (mentioned.hits[0].explain or {})["rewards"]
+
+
+async def test_the_last_part_of_a_qualified_name_is_the_name(tmp_path: Path, make_index: MakeIndex) -> None:
+    files = {
+        "lib/channel.ex": "defmodule Phoenix.Channel do\n  def join(topic), do: topic\nend\n",
+        "lib/socket.ex": "defmodule Phoenix.Socket do\n  def open(c), do: Phoenix.Channel.join(c)\nend\n",
+    }
+    index = await make_index(make_repository(tmp_path / "repo", files))
+    for name in ("Channel", "Phoenix.Channel"):
+        (found,) = (await index.symbols(name)).definitions
+        assert (found.name, found.scope, found.path) == ("Channel", "Phoenix", "lib/channel.ex")
+        assert (found.name_line, found.name_column) == (1, len("defmodule Phoenix."))
+    uses = (await index.symbol_info("Channel", relation="references")).references
+    assert [(use.path, use.line, use.column) for use in uses] == [
+        ("lib/socket.ex", 2, len("  def open(c), do: Phoenix."))
+    ]
+    assert (await index.search("Channel")).hits[0].path == "lib/channel.ex"
 
 
 async def test_lookups(tmp_path: Path, make_index: MakeIndex) -> None:
