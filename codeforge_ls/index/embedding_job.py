@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from codeforge_ls.model.base import JsonObject, JsonValue
-from codeforge_ls.model.errors import CodeForgeError
+from codeforge_ls.model.errors import CodeForgeError, Unavailable
 from codeforge_ls.model.index import IndexState, IndexStatus, LegState
 from codeforge_ls.model.llm import Embeddings
 from codeforge_ls.workers import Worker
@@ -79,20 +79,28 @@ class EmbeddingJob:
             try:
                 while await self._some():
                     self._on_progress()
+                continue
             except CodeForgeError as error:
                 self._failed(error)
-                await asyncio.sleep(RETRY_SECONDS)
-                self._wake.set()
+            except Exception:
+                log.exception("embedding failed")
+                self._note = "Internal error; see `codeforge logs errors`."
+            self._on_progress()
+            await asyncio.sleep(RETRY_SECONDS)
+            self._wake.set()
 
     async def query(self, text: str) -> JsonObject | None:
         """The vector of a query for the query worker; None, and a note in the state, when there is none in time."""
         known = self._queries.get(text)
         if known is None and time.monotonic() >= self._not_before and self._have:
+            seconds = self._service.query_seconds
             try:
-                found = await self._embedder.embed([text], timeout=self._service.query_seconds)
-            except CodeForgeError as error:
+                async with asyncio.timeout(seconds):  # the first call waits for litellm to be imported, too
+                    found = await self._embedder.embed([text], timeout=seconds)
+            except (CodeForgeError, TimeoutError) as error:
                 self._not_before = time.monotonic() + QUERY_PAUSE
-                self._failed(error)
+                late = Unavailable(f"The vector of a query was not there after {seconds:g} s.")
+                self._failed(error if isinstance(error, CodeForgeError) else late)
                 return None
             known = {
                 "space": self._embedder.name, "dimensions": found.dimensions, "vector": found.vectors,
