@@ -96,11 +96,12 @@ class GraphAnswers:
         return {**known, "unread": unread, "graph_stale": stale}
 
     async def warm(self, _params: JsonObject, _emit: Emit) -> JsonValue:
-        """Load what the first question would have to wait for."""
-        if self._refresh():
-            self.graph().warm()
-            len(self._table)
-        return None
+        """Load what the first question would have to wait for, and say what of it is of no use."""
+        if not self._refresh():
+            return {}
+        self.graph().warm()
+        len(self._table)
+        return {**self._condition()}
 
     # -- symbols
 

@@ -465,7 +465,7 @@ class Index:
     async def _warm_reader(self) -> None:
         """Start the query worker before the first question: its imports take half a second."""
         try:
-            await self._reader.call("warm", {}, repeat=True)
+            await self._ask("warm", {})
         except Unavailable as error:
             log.warning("query worker: %s", error.text)
 
