@@ -345,6 +345,7 @@ def test_an_agents_command_cannot_reach_the_daemon(ws: Place) -> None:
 
 def test_a_request_is_found_in_the_logs_of_every_process_it_went_through(ws: Place) -> None:
     ws.env["CODEFORGE_LOG_LEVEL"] = "debug"
+    codeforge(ws, "index")  # the index worker has done something
     ask(ws, "search", "greet")
     ask(ws, "daemon", "stop")  # the logs are written when their processes have ended
     asked = [
