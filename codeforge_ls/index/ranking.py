@@ -263,7 +263,7 @@ def _reward_neighbours(
             one.reward("imported by others", NEIGHBOUR * top * sums.get(one.place.path, 0.0) / most)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def _stems(name: str) -> frozenset[str]:
     return frozenset(stem(word) for word in tokens(name))
 

@@ -11,7 +11,7 @@ PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 # For bytes.translate: everything that cannot be in a word becomes a blank.
 SEPARATORS = bytes(at if at > 127 or chr(at).isalnum() or at == ord("_") else 32 for at in range(256))
 MAX_WORD = 80  # longer ones are data, not names
-MAX_CACHED = 20_000  # words whose parts are remembered
+MAX_CACHED = 10_000  # words whose parts are remembered: more cost a long-lived process memory and save little
 
 # fmt: off
 STOP_WORDS = frozenset((

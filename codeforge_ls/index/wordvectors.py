@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from codeforge_ls.index.tokens import stem
+from codeforge_ls.index.tokens import MAX_CACHED, stem
 
 FOLDER = Path(__file__).with_name("vectors")
 WORDS, VECTORS, RARITY = "words.txt", "vectors.npy", "rarity.npy"
@@ -54,7 +54,7 @@ class WordVectors:
             known = self._rows.get(word, -1)
             if known < 0:
                 known = self._rows.get(stem(word), -1)
-            if len(self._known) > 400_000:
+            if len(self._known) > MAX_CACHED:
                 self._known.clear()
             self._known[word] = known
         return known
