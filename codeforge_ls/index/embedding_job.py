@@ -20,7 +20,7 @@ from codeforge_ls.workers import Worker
 log = logging.getLogger(__name__)
 
 CHUNKS_AT_ONCE = 512  # that the index worker hands out; they are sent in batches
-RETRY_SECONDS = 15.0  # after a failure
+RETRY_SECONDS = 5.0  # after a failure
 QUERY_PAUSE = 5.0  # after a query without an answer, so that not each one waits for its time-out
 QUERIES = 256  # whose vectors are kept
 
