@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test lint format bench vectors soak editors vsix lock clean
