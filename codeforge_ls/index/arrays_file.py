@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def map_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     return arrays, header["meta"]
 
 
-class Texts(Sequence[str]):
+class Texts:
     """Many texts in two arrays, so that they cost no object each and can be mapped: UTF-8 bytes, and the offsets
     between which each lies, ``len(texts) + 1`` of them."""
 
@@ -80,17 +80,15 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, at):  # type: ignore[no-untyped-def]
-        """One text; slices are not needed."""
+    def __getitem__(self, at: int) -> str:
         return self.bytes_of(at).decode("utf-8", "surrogatepass")
 
     def bytes_of(self, at: int) -> bytes:
         """One text as bytes."""
         return bytes(self._view[self.offsets[at] : self.offsets[at + 1]])
 
-    def every(self) -> list[str]:
-        """All of them."""
-        return [self[at] for at in range(len(self))]
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
 
     def find(self, text: str, first: int = 0, last: int | None = None) -> int:
         """The position of a text, -1 when it is not there; in ``[first, last)`` they are sorted by their bytes."""

@@ -92,12 +92,8 @@ class Collection:
         """In how many living chunks a token occurs."""
         return len(self._lists([word])[0][0])
 
-    def idf(self, word: str) -> float:
-        """Lucene's inverse document frequency of a token."""
-        return self._idf(self.document_frequency(word))
-
     def rarity(self, word: str) -> float:
-        """The same between 0 and 1, as ``WordVectors.rarity`` has it: 1 for a token that occurs nowhere."""
+        """Inverse document frequency between 0 and 1, as ``WordVectors.rarity``: 1 for a token that occurs nowhere."""
         return math.log1p(self._alive_count / (1 + self.document_frequency(word))) / math.log1p(
             max(1, self._alive_count)
         )

@@ -30,7 +30,7 @@ class Embedder(Protocol):
 
     name: str
 
-    async def embed(self, texts: Sequence[str], timeout: float | None = None) -> Embeddings:  # noqa: ASYNC109 - the service's
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
         """The vectors of the texts, in order. Raises ``Unavailable``, which says why."""
         ...
 
@@ -96,7 +96,7 @@ class EmbeddingJob:
             seconds = self._service.query_seconds
             try:
                 async with asyncio.timeout(seconds):  # the first call waits for litellm to be imported, too
-                    found = await self._embedder.embed([text], timeout=seconds)
+                    found = await self._embedder.embed([text])
             except (CodeForgeError, TimeoutError) as error:
                 self._not_before = time.monotonic() + QUERY_PAUSE
                 late = Unavailable(f"The vector of a query was not there after {seconds:g} s.")
@@ -122,7 +122,7 @@ class EmbeddingJob:
         for put in await self._withheld(items):
             items.remove(put)
         texts = [str(text) for item in items for text in _list(item["texts"])]
-        rows, width = bytearray(), 0
+        rows = bytearray()
         for start in range(0, len(texts), self._service.batch):
             found = await self._embedder.embed(texts[start : start + self._service.batch])
             rows += base64.b64decode(found.vectors)

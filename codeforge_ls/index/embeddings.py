@@ -146,7 +146,8 @@ def _pack(text: str, dimensions: int) -> tuple[Floats, Bytes]:
 
 @dataclass
 class _Part:
-    """The vectors of one part of the index; ``covered`` says of each chunk whether it has one."""
+    """The vectors of one part of the index; ``covered`` says of each chunk whether it has one, ``withheld`` whether it
+    is not to have one."""
 
     postings: Postings
     alive: npt.NDArray[np.bool_]
@@ -155,6 +156,7 @@ class _Part:
     scales: Floats
     packed: Bytes
     covered: npt.NDArray[np.bool_]
+    withheld: npt.NDArray[np.bool_]
 
 
 class EmbeddingLeg:
@@ -174,7 +176,7 @@ class EmbeddingLeg:
         keys: Callable[[Iterable[int]], dict[int, str]],
     ) -> float:
         """Take the parts of the index as they are now and what vectors there are; ``keys`` names contents as the
-        cache does. Returns the share of living chunks that have a vector."""
+        cache does. Returns the share of living chunks that have a vector, of those that are to have one."""
         if (space, dimensions) != (self._space, self._dimensions):
             self._parts.clear()
             self._space, self._dimensions = space, dimensions
@@ -193,7 +195,7 @@ class EmbeddingLeg:
         self._parts = kept
         living = covered = 0
         for part in kept.values():
-            chunks = part.alive[part.postings.places[:, 0]]
+            chunks = part.alive[part.postings.places[:, 0]] & ~part.withheld
             living += int(chunks.sum())
             covered += int((chunks & part.covered).sum())
         return covered / living if living else 0.0
@@ -228,6 +230,7 @@ class EmbeddingLeg:
             np.zeros(len(postings), np.float32),
             np.zeros((len(postings), self._dimensions), np.int8),
             np.zeros(len(postings), bool),
+            np.zeros(len(postings), bool),
         )
 
     def _fill(self, part: _Part, keys: Callable[[Iterable[int]], dict[int, str]]) -> None:
@@ -241,6 +244,7 @@ class EmbeddingLeg:
                 continue
             part.missing.discard(at)
             chunks = slice(int(part.firsts[at]), int(part.firsts[at + 1]))
+            part.withheld[chunks] = not row[0]
             scales = np.frombuffer(row[1], np.float32)
             if row[0] == self._dimensions and len(scales) == chunks.stop - chunks.start:
                 part.scales[chunks] = scales

@@ -41,7 +41,7 @@ class CodeGraph:
 
     def __init__(self, base: GraphBase) -> None:
         self.base, self.matrices = base, BaseMatrices(base)
-        self.paths = base.paths.every()
+        self.paths = list(base.paths)
         self.ids = {path: at for at, path in enumerate(self.paths)}
         self.contents: list[int] = base["content"].tolist()
         self.alive = np.ones(len(self.paths), bool)  # whether the base's facts of a file still hold

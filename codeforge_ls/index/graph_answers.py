@@ -101,7 +101,7 @@ class GraphAnswers:
             return {}
         self.graph().warm()
         len(self._table)
-        return {**self._condition()}
+        return self._condition()
 
     # -- symbols
 
@@ -122,7 +122,9 @@ class GraphAnswers:
         return symbols.find(self._snapshot, self.graph(), self._search, name, limit, prefix=False)
 
     def imported(self, path: str) -> list[str]:
-        """The files that a file imports."""
+        """The files that a file imports; none before there is a graph, which a search does not wait for."""
+        if not self._snapshot.graph_name:
+            return []
         graph = self.graph()
         at = graph.ids.get(path)
         return [graph.paths[file] for file in graph.imports(at)] if at is not None else []

@@ -211,7 +211,7 @@ class MapTable:
 
 def _base_lines(base: GraphBase) -> _Lines:
     """The definitions of a base that may go on a map."""
-    scopes = base.scopes.every()
+    scopes = list(base.scopes)
     depths = np.array([scope.count(".") for scope in scopes], np.int32)
     indents = np.array([scope.count(".") + bool(scope) for scope in scopes], np.int32)
     shown = (base["symbol_kind"] < RANKED) & (depths[base["symbol_scope"]] < DEEPEST)

@@ -91,9 +91,10 @@ def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
         name = _cut(text, start, end)
         if ("." in name or ":" in name) and QUALIFIED.fullmatch(name):
             last = SEPARATOR.split(name)[-1]
-            start += len(name.encode()) - len(last.encode())  # noqa: PLW2901 - the place of the last part
-            name = last
-        tags.uses.setdefault(name, []).append((code, *text.place(start)))
+            before = len(name.encode()) - len(last.encode())
+            tags.uses.setdefault(last, []).append((code, *text.place(start + before)))
+        else:
+            tags.uses.setdefault(name, []).append((code, *text.place(start)))
     return tags
 
 

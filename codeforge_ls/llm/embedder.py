@@ -16,13 +16,10 @@ class LitellmEmbedder:
         self._backend, self._model, self._base, self._timeout = backend, model, api_base, timeout
         self.name = f"{model} {api_base or ''}".strip()
 
-    async def embed(self, texts: Sequence[str], timeout: float | None = None) -> Embeddings:  # noqa: ASYNC109 - it is the service's deadline
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
         """The vectors of the texts, in order. Raises ``Unavailable``, which says why."""
         request = EmbeddingRequest(
-            model=self._model,
-            texts=tuple(texts),
-            api_base=self._base,
-            timeout=min(self._timeout, timeout or self._timeout),
+            model=self._model, texts=tuple(texts), api_base=self._base, timeout=self._timeout
         )
         answer = await self._backend.embed(request)
         if answer.failure is not None:

@@ -57,6 +57,11 @@ def ready(ground: Ground, editor: Editor) -> None:
 
 def test_the_endpoint_answers_for_the_word_vectors(server: ScriptedServer) -> None:
     with ground_with(server) as ground:
+        for at in range(
+            40
+        ):  # more than the answering part: they count as done, and do not keep it from answering
+            (ground.root / f"secrets/{at}.py").parent.mkdir(exist_ok=True)
+            (ground.root / f"secrets/{at}.py").write_text(f"TOKEN_{at} = '{SECRET}'\n")
         editor, agent = ground.editor(), ground.agent()
         editor.command("index.build")
         ready(ground, editor)

@@ -15,7 +15,7 @@ from codeforge_ls.index import Index
 from codeforge_ls.index.database import VECTORS
 from tests.index.conftest import MakeIndex, make_repository
 
-VECTORSS = {
+FILES = {
     "app/credentials.py": "def authenticate(user, password):\n    return verify_password(user, password)\n",
     "app/paint.py": "def draw_circle(canvas, radius):\n    canvas.stroke(radius)\n",
     "app/totals.py": "def sum_prices(cart):\n    return sum(line.price for line in cart)\n",
@@ -57,7 +57,7 @@ def _is_below(pid: int) -> bool:
 
 
 async def test_what_is_meant_is_found_without_a_word_in_common(tmp_path: Path, make_index: MakeIndex) -> None:
-    root = make_repository(tmp_path / "repo", VECTORSS)
+    root = make_repository(tmp_path / "repo", FILES)
     index = await make_index(root)
     await until(lambda: vectors_ready(index))
     found = await index.search(QUERY, explain=True)
@@ -96,7 +96,7 @@ async def test_what_is_meant_is_found_without_a_word_in_common(tmp_path: Path, m
 
 
 async def test_a_dead_writer_and_damaged_vectors_harm_nothing(tmp_path: Path, make_index: MakeIndex) -> None:
-    root = make_repository(tmp_path / "repo", VECTORSS)
+    root = make_repository(tmp_path / "repo", FILES)
     index = await make_index(root, build=False)
     killed = 0
 

@@ -15,6 +15,7 @@ from codeforge_ls.index.watch import Watcher
 from codeforge_ls.model.base import JsonObject
 from tests.index.conftest import MakeIndex, make_repository, write_tree
 
+WORDS = {("bm25",), ("bm25", "vectors")}  # the vectors may be there already
 FILES = {f"pkg/mod{at}.py": f"def function_{at}(value):\n    return helper_{at}(value)\n" for at in range(40)}
 
 
@@ -172,9 +173,9 @@ async def test_answers_while_building_and_a_burst_is_one_batch(tmp_path: Path, m
         return await call(method, params, repeat=repeat)
 
     index._writer.call = counted  # type: ignore[method-assign]
-    started = time.process_time()
+    started = time.perf_counter()
     await index.files_changed([*many, *(f"gone/{at}.py" for at in range(10_000))])
-    assert time.process_time() - started < 1.0
+    assert time.perf_counter() - started < 1.0
     assert await index.settled(30)
     assert len(sent) == 1
     await index.build()
@@ -196,10 +197,10 @@ async def test_a_damaged_database_and_segment_are_replaced(tmp_path: Path, make_
     assert await names(index, "function_3") == {"pkg/mod3.py"}
     for _ in range(50):
         answer = await index.search("function_3")
-        if answer.legs[0] == "bm25":
+        if answer.legs in WORDS:
             break
         await asyncio.sleep(0.1)
-    assert answer.legs[0] == "bm25", "the base segment was not written anew"
+    assert answer.legs in WORDS, "the base segment was not written anew"
     await index.stop()
 
     data = bytearray((state / "index.db").read_bytes())

@@ -159,7 +159,7 @@ async def test_a_graph_file_that_is_cut_off_is_written_anew(tmp_path: Path, make
         await asyncio.sleep(0.1)
         await again.repo_map(500)
     (written,) = names
-    assert GraphBase.map(written).paths.every() == [f"m{n}.py" for n in range(6)]
+    assert list(GraphBase.map(written).paths) == [f"m{n}.py" for n in range(6)]
 
 
 async def test_a_workspace_of_which_every_file_is_replaced_has_ranks(

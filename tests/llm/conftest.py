@@ -31,9 +31,9 @@ def request_to(server: ScriptedServer | str, **fields: object) -> ModelRequest:
             "messages": (Message(role="user", content="Fix it."),),
             "tools": (READ,),
             "api_base": base,
-            "first_token_timeout": 15.0,
-            "idle_timeout": 15.0,
-            "total_timeout": 45.0,
+            "first_token_timeout": 5.0,
+            "idle_timeout": 5.0,
+            "total_timeout": 20.0,
             **fields,
         }
     )
@@ -48,6 +48,9 @@ async def backend() -> AsyncIterator[LitellmBackend]:
         env=environment, retry=RetryPolicy(base=0.02), new_breaker=lambda: CircuitBreaker(cool_down=0.5)
     )
     await backend.warm()
+    with ScriptedServer([{"say": "Warm."}]) as server:  # the first call loads more than the import does
+        request = request_to(server, first_token_timeout=60.0, total_timeout=90.0)
+        assert [event.type async for event in backend.stream(request)][-1] == "done"
     yield backend
     await backend.close()
 

@@ -73,7 +73,7 @@ class RawEditor:
         self.send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         return number
 
-    async def heard(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 20) -> dict[str, Any]:
+    async def heard(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 5) -> dict[str, Any]:
         async with asyncio.timeout(timeout):
             seen = 0
             while True:
@@ -84,16 +84,18 @@ class RawEditor:
                 seen = len(self.inbox)
                 await self._news.wait()
 
-    async def answer(self, number: Any, timeout: float = 20) -> dict[str, Any]:
+    async def answer(self, number: Any, timeout: float = 5) -> dict[str, Any]:
         return await self.heard(lambda m: "method" not in m and m.get("id") == number, timeout)
 
-    async def request(self, method: str, params: Any = None, timeout: float = 20) -> dict[str, Any]:
+    async def request(self, method: str, params: Any = None, timeout: float = 5) -> dict[str, Any]:
         return await self.answer(self.post(method, params), timeout)
 
-    async def command(self, name: str, *arguments: Any, token: Any = None) -> dict[str, Any]:
-        return await self.request("workspace/executeCommand", command(name, *arguments, token=token))
+    async def command(
+        self, name: str, *arguments: Any, token: Any = None, timeout: float = 5
+    ) -> dict[str, Any]:
+        return await self.request("workspace/executeCommand", command(name, *arguments, token=token), timeout)
 
-    async def called(self, method: str, timeout: float = 20) -> dict[str, Any]:
+    async def called(self, method: str, timeout: float = 5) -> dict[str, Any]:
         return await self.heard(lambda m: m.get("method") == method, timeout)
 
     def all(self, method: str) -> list[Any]:

@@ -42,7 +42,7 @@ def proofs(seed: int, names: list[str] | tuple[str, ...], given: argparse.Namesp
     short = given.slice
     if "kills" in names:
         rounds = given.kills or (2 if short else 50)
-        limit = 45.0 if short else 4 * 3600.0
+        limit = 65.0 if short else 4 * 3600.0
         yield _proved("kills", seed, lambda part: kills.prove(part, rounds=rounds, seconds=limit))
     if "fuzz" in names:
         yield from fuzz.prove(seed, given.cases or (2000 if short else 100_000))
