@@ -19,14 +19,12 @@ from codeforge_ls.model.base import JsonObject, JsonValue
 DEFINITION_SYMBOL, DEFINITION_EMBEDDED, DEFINITION_MENTIONED, STEM_FACTOR = 3.0, 1.5, 0.5, 1.5
 MINOR_KIND = 0.5  # fields, constants, variables and methods: a bare name mostly means a type or a function
 MAJOR_KINDS = {"class", "interface", "struct", "enum", "type", "module", "function", "macro"}
-COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 1.0
-NAMED_WHOLE = (
-    0.3  # a file all of whose name is in the query is rather meant than one with more words to its name
-)
-NEIGHBOUR, IMPORTERS = (
-    0.1,
-    10,
-)  # what the ten best files import; PageRank of a file was tried and did not help
+MANY_FILES = 10  # a name that more files define, such as a namespace, speaks for none of them
+COHERENCE, FILE_NAME, FOLDER, DEFINES = 0.2, 1.0, 0.5, 0.8
+# A file all of whose name is in the query is rather meant than one with more words to its name.
+NAMED_WHOLE = 0.3
+# What the ten best files import. PageRank of a file was tried and did not help.
+NEIGHBOUR, IMPORTERS = 0.05, 10
 NEXT_CHUNK = 0.4  # what each further chunk of a file counts beside the one before
 
 NOISE = re.compile(
@@ -208,7 +206,9 @@ def _reward_definitions(
     names = named_symbols(query)
     mentioned = [] if whole else [word for word in MENTIONED.findall(query) if word not in names]
     best: dict[ChunkPlace, float] = {}
-    for one in definitions([*names, *mentioned]) if names or mentioned else ():
+    defining = definitions([*names, *mentioned]) if names or mentioned else ()
+    files = Counter(name for name, _ in {(one.name, one.place.path) for one in defining})
+    for one in defining:
         flat, place = one.name.lower().replace("_", ""), one.place
         file = file_stem(place.path).replace("_", "").replace("-", "")
         same = file in {flat, one.name.lower()} or file.rstrip("s") == flat
@@ -216,7 +216,7 @@ def _reward_definitions(
             if not same or one.kind not in TYPES:
                 continue
             amount = DEFINITION_MENTIONED
-        elif not whole and place not in found and not same:
+        elif not whole and (files[one.name] > MANY_FILES or (place not in found and not same)):
             continue
         else:
             amount = DEFINITION_SYMBOL if whole else DEFINITION_EMBEDDED

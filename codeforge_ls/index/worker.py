@@ -157,6 +157,11 @@ class IndexWorker:
         self._db.forget_names()
         self._db.write_back()
         await asyncio.gather(self._refresh_segment(), self._graph.write_if_missing())
+        if todo:
+            log.info(
+                "looked at %d files; CPU seconds so far: symbols %.2f, words %.2f, segments %.2f",
+                len(todo), self._pool.tag_seconds, self._pool.word_seconds, self._segment_seconds,
+            )  # fmt: skip
 
     async def _take_all(self, todo: list[str]) -> None:
         started, total, queue = time.monotonic(), len(todo), iter(todo)

@@ -1,191 +1,215 @@
-"""Figures of the index on real code: ``python tests/bench/index_bench.py [FOLDER ...]``. Prints, asserts nothing.
+"""The index through the front doors: cold, warm, memory, freshness, search and map, beside what others need.
 
-Without arguments it copies the installed networkx and litellm packages into temporary git repositories.
+``CODEFORGE_BENCH_CORPUS`` names folders of source code (``:`` between); without it the installed networkx is taken.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
-import importlib.util
+import itertools
+import json
 import os
+import re
 import shutil
-import statistics
-import subprocess
-import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from codeforge_ls.index import Index
+from codeforge_ls.index.grammars import PLAIN, language_of
 from codeforge_ls.index.limits import Limits
+from tests.bench.anchors import anchors
+from tests.bench.processes import cpu_seconds, highest_memory, memory, shown
+from tests.bench.retrieval_bench import package
+from tests.bench.table import Row, ms, timed
+from tests.soak.ground import Ground
+from tests.soak.peers import AgentPeer, EditorPeer, Json, agent, editor
 
-QUERIES = [
+QUERIES = (
     "shortest path", "read configuration from environment", "retry with backoff", "parse arguments", "HttpClient",
     "draw graph", "token count", "cache", "weighted edges", "stream response", "add_node", "exception handling",
-]  # fmt: skip
-
-
+    "where are offsets committed", "close the connection when the peer is idle", "serialize a record batch",
+)  # fmt: skip
+STAGES = re.compile(r"(symbols|words|segments) ([0-9.]+)")
 SETTLED_SECONDS = 12.0  # idle parsers have ended by then
 
 
-def package(name: str) -> Path:
-    """Where an installed package lies."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"{name} is not installed")
-    return Path(spec.origin).parent
+@dataclass(frozen=True)
+class Cold:
+    """The cold build: wall seconds; CPU seconds of the index worker and its children; the same for the vectors."""
+
+    wall: float
+    cpu: float
+    vectors: float
+    status: Json
 
 
-def tree_of(pid: int) -> list[int]:
-    """A process and its children."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+def rows() -> Iterator[Row]:
+    """The figures of each corpus."""
+    given = os.environ.get("CODEFORGE_BENCH_CORPUS", "")
+    for folder in map(Path, given.split(":")) if given else [package("networkx")]:
+        ground = Ground("bench")
+        try:
+            ignore = shutil.ignore_patterns("__pycache__", ".git")
+            shutil.copytree(folder, ground.root, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+            ground.git("add", "-A")
+            ground.git("commit", "-qm", "start")
+            for row in asyncio.run(_measure(ground)):
+                yield Row(f"{folder.name}: {row.name}", row.figure, row.bar, row.beside)
+        finally:
+            ground.close()
+
+
+async def _measure(ground: Ground) -> list[Row]:
+    found: list[Row] = []
+    queries = itertools.cycle(QUERIES)
+    with highest_memory(ground) as peak:
+        began = time.perf_counter()
+        bot = await agent(ground)
+        first = await _first_hit(bot, began)
+        cold = await _build(ground, bot, began)
+    found.append(Row("first keyword answer, opened cold", f"{first:.2f} s", "2 s"))
+    found += await asyncio.to_thread(lambda: list(_cold_rows(ground, cold)))
+    rate = cold.status["files"] / max(cold.vectors, 0.01)
+    found.append(
+        Row("vectors follow", f"{cold.vectors:.1f} CPU s, {rate:.0f} files/CPU s", "150 files/CPU s")
     )
-    return [pid, *(int(one) for one in listed.stdout.split())]
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    """CPU seconds of these processes and their children, the ones that have ended included."""
-    total = 0.0
-    for pid in (one for top in pids for one in tree_of(top)):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            # Its own time and that of children that have ended, such as the writer of segments.
-            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
-def memory(pids: list[int]) -> dict[str, float]:
-    """Proportional set size in MB of these processes and their children, by what they are."""
-    sizes: dict[str, float] = {}
-    for pid in (one for top in pids for one in tree_of(top)):
-        with contextlib.suppress(OSError, ValueError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            name = next(
-                (w.decode().rpartition(".")[2] for w in words if b"codeforge_ls.index." in w), "asking"
-            )
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            pss = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            sizes[name] = sizes.get(name, 0.0) + pss / 1e3
-    return sizes
-
-
-async def highest_memory(index: Index, stop: asyncio.Event) -> dict[str, float]:
-    """The sizes at the moment when their sum was highest."""
-    worst: dict[str, float] = {}
-    while not stop.is_set():
-        now = await asyncio.to_thread(memory, list(index.worker_pids().values()))
-        worst = max(worst, now, key=lambda sizes: sum(sizes.values()))
-        await asyncio.sleep(0.3)
-    return worst
-
-
-def shown(sizes: dict[str, float]) -> str:
-    """One line of memory."""
-    parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(sizes.items()))
-    return f"{sum(sizes.values()):.0f} MB ({parts})"
-
-
-async def longest_stall(stop: asyncio.Event) -> float:
-    """The longest time, in ms, that this loop did not run while the index was built."""
-    worst = 0.0
-    while not stop.is_set():
-        before = time.perf_counter()
-        await asyncio.sleep(0.005)
-        worst = max(worst, (time.perf_counter() - before) * 1000 - 5)
-    return worst
-
-
-async def timed(label: str, calls: int, call: object) -> None:
-    """Print p50 and p95 of a call, in ms."""
-    taken = []
-    for at in range(calls):
-        started = time.perf_counter()
-        await call(at)  # type: ignore[operator]
-        taken.append((time.perf_counter() - started) * 1000)
-    taken.sort()
-    print(
-        f"  {label:34} p50 {statistics.median(taken):7.1f} ms   p95 {taken[int(len(taken) * 0.95) - 1]:7.1f} ms"
+    found.append(Row("memory at the peak (PSS)", shown(peak), "600 MB"))
+    by_mcp = await timed(120, lambda: bot.tool("search_code", query=next(queries)))
+    found.append(Row("search through MCP", ms(by_mcp), "p95 60 ms"))
+    focus = [str((await bot.tool("search_code", query=QUERIES[0]))["hits"][0]["path"])]
+    maps = await timed(20, lambda: bot.tool("repo_map", budget_tokens=2000, focus=focus, query=next(queries)))
+    found.append(Row("personalised map of 2,000 tokens, MCP", ms(maps), "30 ms"))
+    window = await editor(ground)
+    found += await _freshness(ground, window)
+    await asyncio.sleep(SETTLED_SECONDS)
+    found.append(Row("memory settled (PSS)", shown(memory(ground)), "350 MB"))
+    watchdog = json.loads(ground.codeforge("health", "--json").stdout)["daemon"]["watchdog"]
+    stalls = f"{watchdog['over_50_ms']} over 50 ms, longest {watchdog['max_ms']} ms"
+    found.append(Row("the daemon's loop meanwhile", stalls, "none over 50 ms"))
+    disk = sum(file.stat().st_size for file in ground.state.rglob("*") if file.is_file()) / 1e6
+    found.append(Row("state on disk", f"{disk:.0f} MB"))
+    await window.close()
+    await bot.close()
+    state = ground.state
+    ground.stop()
+    found.append(Row("warm start to the first map", f"{await _warm(ground):.2f} s", "2.0 s"))
+    ground.stop()
+    found.append(
+        Row("search, worker and its pipe alone", ms(await _worker_alone(ground, state)), "10 / 30 ms")
     )
+    return found
 
 
-async def measure(source: Path) -> None:
-    """Build, ask, change and restart on a copy of ``source``."""
-    with tempfile.TemporaryDirectory(prefix="index-bench-") as folder:
-        root, state = Path(folder) / "repo", Path(folder) / "state"
-        shutil.copytree(source, root, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".git"))
-        subprocess.run(["git", "init", "-q", str(root)], check=True)
-        index = Index(root, state, Limits())
-        stop = asyncio.Event()
-        stall = asyncio.create_task(longest_stall(stop))
-        peak = asyncio.create_task(highest_memory(index, stop))
-        started = time.perf_counter()
-        await index.start()
-        answer = await index.search(QUERIES[0])
-        print(f"{source.name}: first answer after {time.perf_counter() - started:.2f} s by {answer.legs}")
-        status = await index.build()
-        wall = time.perf_counter() - started
-        stop.set()
-        writer, reader = (index.worker_pids()[name] for name in ("index", "query"))
-        cpu = cpu_seconds([writer])
-        raw = await index._writer.call("status", {})
-        stages = {name: float(str(raw[name])) for name in ("tag_seconds", "word_seconds", "segment_seconds")}  # type: ignore[index]
-        words, segments = stages["word_seconds"], stages["segment_seconds"]
-        print(
-            f"  cold: {status.files} files, {status.chunks} chunks, {status.symbols} symbols, {status.skipped} skipped;"
-            f" {wall:.2f} s wall, {cpu:.2f} CPU s, {status.files / cpu:.0f} files a CPU s"
-        )
-        print(
-            f"  CPU s by stage: symbols and references persisted {cpu - words - segments:.2f} (parsers"
-            f" {stages['tag_seconds']:.2f}), keyword index {words + segments:.2f} (parsers {words:.2f}, segments"
-            f" {segments:.2f})"
-        )
-        print(f"  memory at the peak (PSS)           {shown(await peak)}")
-        print(f"  longest stall of the asking loop   {await stall:.1f} ms")
-        await timed("search", 60, lambda at: index.search(QUERIES[at % len(QUERIES)]))
-        await timed(
-            "search, by file, with glob", 30, lambda at: index.search(QUERIES[at % 12], 10, "*.py", "file")
-        )
-        await timed("symbol prefix", 30, lambda at: index.symbols("get_"[: 1 + at % 4], prefix=True))
-        await timed("repo map, 1024 tokens", 10, lambda at: index.repo_map(1024, query=QUERIES[at % 12]))
-
-        async def seen(word: str) -> None:
-            while not any(word in hit.text for hit in (await index.search(word)).hits):
-                await asyncio.sleep(0.002)
-
-        async def save(at: int) -> None:
-            (root / "bench_new.py").write_text(f"def bench_word_{at}():\n    return {at}\n")
-            await index.files_changed(["bench_new.py"])
-            await seen(f"bench_word_{at}")
-
-        async def type_text(at: int) -> None:
-            await index.document_changed("bench_new.py", f"def typed_word_{at}():\n    return {at}\n")
-            await seen(f"typed_word_{at}")
-
-        await timed("saved file -> visible in search", 20, save)
-        await timed("key stroke -> visible in search", 20, type_text)
-        await asyncio.sleep(SETTLED_SECONDS)
-        disk = sum(file.stat().st_size for file in state.rglob("*") if file.is_file()) / 1e6
-        print(f"  memory settled (PSS)               {shown(memory([writer, reader]))}; disk {disk:.0f} MB")
-        await index.stop()
-        again = Index(root, state, Limits())
-        started = time.perf_counter()
-        await again.start()
-        await again.search(QUERIES[0])
-        first = time.perf_counter() - started
-        await again.build()
-        print(f"  warm start: first answer {first:.2f} s, verified {time.perf_counter() - started:.2f} s")
-        await again.stop()
+async def _first_hit(bot: AgentPeer, began: float) -> float:
+    while not (await bot.tool("search_code", query=QUERIES[0]))["hits"]:
+        await asyncio.sleep(0.02)
+    return time.perf_counter() - began
 
 
-def main() -> None:
-    """Measure each folder in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path)
-    for folder in parser.parse_args().folders or [package("networkx"), package("litellm")]:
-        asyncio.run(measure(folder))
+async def _build(ground: Ground, bot: AgentPeer, began: float) -> Cold:
+    """Wait until everything is there; the vectors come last."""
+    while not (workers := ground.pids("codeforge_ls.index.worker")):
+        await asyncio.sleep(0.01)
+    facts = await _index(bot)
+    while facts["state"] != "ready" or facts["legs"][0]["state"] != "ready":
+        await asyncio.sleep(0.1)
+        facts = await _index(bot)
+    wall, cpu = time.perf_counter() - began, cpu_seconds(workers[0])
+    while any(leg["state"] not in {"ready", "off"} for leg in facts["legs"]):
+        await asyncio.sleep(0.1)
+        facts = await _index(bot)
+    status = json.loads(ground.codeforge("index", "--status", "--json").stdout)
+    return Cold(wall, cpu, cpu_seconds(workers[0]) - cpu, status)
 
 
-if __name__ == "__main__":
-    main()
+async def _index(bot: AgentPeer) -> Json:
+    facts: Json = (await bot.tool("search_code", query="main", limit=1))["index"]
+    return facts
+
+
+def _cold_rows(ground: Ground, cold: Cold) -> Iterator[Row]:
+    line = ground.codeforge("logs", "service", "index-worker", "-n", "1000").stdout
+    stages = {name: float(figure) for name, figure in STAGES.findall(line)}
+    words = stages["words"] + stages["segments"]
+    files = int(cold.status["files"])
+    yield Row("files, chunks, symbols", f"{files}, {cold.status['chunks']}, {cold.status['symbols']}")
+    split = f"parsers {stages['symbols']:.1f}; words {stages['words']:.1f}, segments {stages['segments']:.1f}"
+    yield Row("cold, to symbols, graph and ranks on disk", f"{cold.cpu - words:.1f} CPU s", "16", split)
+    yield Row(
+        "cold, with the keyword index", f"{cold.cpu:.1f} CPU s, {cold.wall:.1f} s wall", "28; 18 s wall"
+    )
+    listed = ground.git("ls-files", "-z").split("\0")
+    sources = [str(ground.root / path) for path in listed if path and language_of(path) not in PLAIN]
+    for name, seconds in anchors(ground.root, sources):
+        yield Row(f"beside it: {name}", f"{seconds:.1f} CPU s", "", f"ours is {cold.cpu / seconds:.2f} x")
+
+
+async def _freshness(ground: Ground, window: EditorPeer) -> list[Row]:
+    """From the news of a change to the answer that has it, p50 and p95."""
+    path = ground.root / "bench_new.py"
+    uri = path.as_uri()
+    versions = itertools.count(2)
+
+    async def seen(word: str) -> None:
+        while not any(
+            hit["path"] == path.name for hit in (await window.command("search", query=word))["hits"]
+        ):
+            await asyncio.sleep(0.001)
+
+    async def save() -> None:
+        word = f"bench_saved_{next(versions)}"
+        path.write_text(f"def {word}():\n    return 1\n")
+        window.notify("workspace/didChangeWatchedFiles", {"changes": [{"uri": uri, "type": 2}]})
+        await seen(word)
+
+    async def symbol() -> None:
+        word = f"BenchSymbol{next(versions)}"
+        path.write_text(f"class {word}:\n    pass\n")
+        window.notify("workspace/didChangeWatchedFiles", {"changes": [{"uri": uri, "type": 2}]})
+        while not await window.request("workspace/symbol", {"query": word}):
+            await asyncio.sleep(0.001)
+
+    async def typed() -> None:
+        number = next(versions)
+        change = {
+            "textDocument": {"uri": uri, "version": number},
+            "contentChanges": [{"text": f"def bench_typed_{number}():\n    return 2\n"}],
+        }
+        window.notify("textDocument/didChange", change)
+        await seen(f"bench_typed_{number}")
+
+    saved = await timed(20, save)
+    symbols = await timed(20, symbol)
+    opened = {"uri": uri, "languageId": "python", "version": 1, "text": path.read_text()}
+    window.notify("textDocument/didOpen", {"textDocument": opened})
+    keys = await timed(20, typed)
+    window.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+    return [
+        Row("save to visible in search", ms(saved), "p95 50 ms"),
+        Row("save to visible in symbols", ms(symbols), "p95 50 ms"),
+        Row("key stroke to visible in search", ms(keys), "p95 50 ms"),
+    ]
+
+
+async def _warm(ground: Ground) -> float:
+    began = time.perf_counter()
+    bot = await agent(ground)
+    while (await bot.tool("repo_map", budget_tokens=1024))["index"]["state"] != "ready":
+        await asyncio.sleep(0.01)
+    seconds = time.perf_counter() - began
+    await bot.close()
+    return seconds
+
+
+async def _worker_alone(ground: Ground, state: Path) -> list[float]:
+    """The same questions put to the query worker by its owner, without the daemon and its doors."""
+    queries = itertools.cycle(QUERIES)
+    index = Index(ground.root, state, Limits())
+    await index.start()
+    await index.build()
+    await timed(10, lambda: index.search(next(queries)))
+    seconds = await timed(120, lambda: index.search(next(queries)))
+    await index.stop()
+    return seconds

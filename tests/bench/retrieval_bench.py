@@ -50,10 +50,7 @@ def rows() -> Iterator[Row]:
     """NDCG@10 on the built-in corpus; then the tables of the runners, printed by them."""
     with tempfile.TemporaryDirectory(prefix="cf-quality-") as folder:
         for name in PACKAGES:
-            found = importlib.util.find_spec(name)
-            if found is not None and found.origin is not None:
-                ignore = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(Path(found.origin).parent, Path(folder) / name, ignore=ignore)
+            shutil.copytree(package(name), Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
         agent = Agent(Path(folder))
         try:
             agent.ready()
@@ -72,6 +69,14 @@ def rows() -> Iterator[Row]:
         bm25 = f"{sys.executable} {Path(script).parent / 'adapters/bm25.py'} --split --path 3 --defs 3"
         _run(script, "--mirrors", mirrors, "--adapter", bm25)
         _run(script, "--mirrors", mirrors, "--adapter", adapter)
+
+
+def package(name: str) -> Path:
+    """Where an installed package lies."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise RuntimeError(f"{name} is not installed")
+    return Path(found.origin).parent
 
 
 def _gain(agent: Agent, query: str, path: str) -> float:
