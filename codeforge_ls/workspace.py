@@ -19,7 +19,7 @@ from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.judge import may_read
 from codeforge_ls.actions.pending import PendingActions
-from codeforge_ls.actions.repo_map import readable_map
+from codeforge_ls.actions.repo_map import counted_map, readable_map
 from codeforge_ls.actions.rewind import Rewinder, finished_restore
 from codeforge_ls.actions.tool import ToolContext, ToolKind
 from codeforge_ls.approvals.broker import Broker
@@ -191,9 +191,12 @@ class Workspace:
 
         async def opening(run: Run) -> Sequence[Message]:
             repo_map = None
+            readable = context(run.layers).may_read
             with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
-                repo_map = await readable_map(
-                    index, context(run.layers).may_read, MAP_BUDGET, query=run.task[:2000]
+                repo_map = await counted_map(
+                    lambda budget: readable_map(index, readable, budget, query=run.task[:2000]),
+                    MAP_BUDGET,
+                    lambda text: backend.count_tokens(run.model, text),
                 )
             return first_messages(root, mode_named(run.mode), run.task, repo_map)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import Field
 
@@ -34,6 +34,25 @@ async def prepare(arguments: RepoMapArguments, context: ToolContext) -> Answer:
         context.index, context.may_read, arguments.budget_tokens, arguments.focus, arguments.query
     )
     return Answer(found.text or "The map is empty.", found.model_dump(mode="json"))
+
+
+async def counted_map(
+    draw: Callable[[int], Awaitable[RepoMap]], budget: int, count: Callable[[str], Awaitable[int | None]]
+) -> RepoMap:
+    """The largest map within ``budget`` tokens of a model, whose tokenizer ``count`` asks.
+
+    The index estimates; where that is wrong the map is drawn again to a budget that makes up for it. Without an
+    answer of the tokenizer the estimate counts.
+    """
+    estimated = budget
+    while True:
+        found = await draw(estimated)
+        tokens = await count(found.text) if found.text else 0
+        if tokens is None:
+            return found if estimated == budget else await draw(budget)
+        if tokens <= budget:
+            return found.model_copy(update={"tokens": tokens, "budget": budget, "exact": True})
+        estimated = max(1, min(estimated * 9 // 10, estimated * budget // tokens))
 
 
 async def readable_map(

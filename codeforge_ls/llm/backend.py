@@ -159,6 +159,14 @@ class LitellmBackend:
             breaker.record(healthy)
         return found
 
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """The tokens of a text as this model sees it; None when the worker cannot tell."""
+        try:
+            async with asyncio.timeout(WORKER_GRACE):
+                return int(str(await self._worker.call("count", {"model": model, "text": text}, repeat=True)))
+        except (TimeoutError, CodeForgeError):
+            return None
+
     async def _turn(self, request: ModelRequest) -> AsyncGenerator[TurnEvent, None]:
         service, breaker = self._service(request)
         end = time.monotonic() + request.total_timeout

@@ -1,7 +1,7 @@
 """The model worker: the one process, and the one module, that imports litellm.
 
 Requests: ``warm`` imports it ahead of the first call; ``turn {request}`` plays one attempt of one turn;
-``embed {request}`` asks for vectors once.
+``embed {request}`` asks for vectors once; ``count {model, text}`` counts tokens.
 Events of a turn are ``TextDelta`` objects, its result is a ``TurnDone`` or a ``TurnFailed``. Retries are the
 caller's business. Keys come from this process's environment and never leave it.
 """
@@ -24,7 +24,7 @@ from codeforge_ls.llm.metering import meter
 from codeforge_ls.llm.turn import TooLarge, TurnBuilder
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.llm import EmbeddingRequest, ModelRequest, TextDelta, TurnDone, TurnFailed, Usage
-from codeforge_ls.workers import Emit, serve
+from codeforge_ls.workers import Emit, Handler, serve
 
 NO_KEY = "none"  # litellm insists on some key, a server on this machine on none
 OPENAI = "openai"
@@ -79,6 +79,11 @@ class ModelCalls:
         except Exception as error:  # noqa: BLE001 - as above
             return {"failure": classify(error, os.environ).model_dump(mode="json")}
         return await embed(litellm, request, lambda model, base: key_for(litellm, model, base))
+
+    async def count(self, params: JsonObject, _emit: Emit) -> JsonValue:
+        """The tokens of a text, by the model's own tokenizer where litellm brings it, else by a common one."""
+        litellm = await self._litellm()
+        return int(litellm.token_counter(model=str(params["model"]), text=str(params["text"])))
 
     async def _litellm(self) -> ModuleType:
         # In a thread, so that a cancel is heard meanwhile; shielded, so that a cancelled call cannot undo it.
@@ -209,7 +214,13 @@ async def _close(stream: object) -> None:
 def main() -> None:
     """Serve until end of input."""
     calls = ModelCalls()
-    asyncio.run(serve("model-worker", {"warm": calls.warm, "turn": calls.turn, "embed": calls.embed}))
+    handlers: dict[str, Handler] = {
+        "warm": calls.warm,
+        "turn": calls.turn,
+        "embed": calls.embed,
+        "count": calls.count,
+    }
+    asyncio.run(serve("model-worker", handlers))
 
 
 if __name__ == "__main__":

@@ -129,10 +129,14 @@ class MapEntry(Frozen):
 
 
 class RepoMap(Frozen):
-    """A text that fits a token budget: files by rank, definitions indented. Tokens are len/4, rounded up."""
+    """A text that fits a token budget: files by rank, definitions indented.
+
+    Tokens are len/4, rounded up, unless ``exact``.
+    """
 
     text: str
     tokens: int
+    exact: bool = Field(default=False, description="Whether the model's tokenizer counted the tokens")
     budget: int
     files: int
     symbols: int

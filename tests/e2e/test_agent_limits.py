@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiktoken
 
+from codeforge_ls.index.repomap import estimate_tokens
 from tests.e2e.editor import Editor
 from tests.e2e.ground import BIN, HOME_OF_PACKAGE, SECRET, Ground
 
@@ -72,6 +76,26 @@ def test_usage_and_cost_are_counted(ground: Ground, editor: Editor) -> None:
     unpriced = ended(ground, editor, start(editor, "read again", model="openai/nobody-knows-me"))
     assert unpriced["unpriced_calls"] == 2
     assert unpriced["cost_nano_usd"] == 0
+
+
+def test_the_map_of_a_prompt_fits_by_the_tokenizer_of_the_model(
+    fresh: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A quarter of the letters of such names is too low a guess.
+    names = [f"Zx{at}Qv{at * 7}_Jk{at * 13}" for at in range(400)]
+    for at in range(0, 400, 10):
+        body = "".join(f"class {name}:\n    pass\n\n" for name in names[at : at + 10])
+        (fresh.root / f"dense_{at}.py").write_text(body)
+    fresh.ask("index")
+    fresh.play({"say": "Nothing to do."})
+    assert fresh.run("look")["run"]["status"] == "completed"
+    (prompt,) = [str(one["content"]) for one in fresh.model.requests[0]["messages"] if one["role"] == "user"]
+    shown = prompt.partition("Map of the repository:\n")[2].partition("\n\nTask: look")[0]
+    folder = Path(importlib.util.find_spec("litellm").submodule_search_locations[0])
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder / "litellm_core_utils" / "tokenizers"))
+    tokens = len(tiktoken.encoding_for_model("gpt-4o-mini").encode(shown))
+    assert 900 < tokens <= 1024
+    assert estimate_tokens(shown) < tokens
 
 
 def test_steps_and_money_end_a_run(ground: Ground, editor: Editor) -> None:
