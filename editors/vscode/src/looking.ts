@@ -1,7 +1,7 @@
 // Search, map, policy, index and health: short questions and their answers.
 
 import * as vscode from "vscode";
-import type { Hit, IndexStatus, SearchAnswer } from "./protocol";
+import type { Hit, IndexStatus, RepoMap, SearchAnswer } from "./protocol";
 import type { Servers } from "./server";
 import type { Texts } from "./texts";
 
@@ -32,8 +32,8 @@ export async function showMap(servers: Servers, texts: Texts, folder: vscode.Wor
   const open = vscode.window.visibleTextEditors.map((editor) => editor.document.uri);
   const own = open.filter((uri) => uri.scheme === "file" && vscode.workspace.getWorkspaceFolder(uri) === folder);
   const focus = own.map((uri) => vscode.workspace.asRelativePath(uri, false));
-  const map = await servers.call<{ text: string }>(folder, "repomap", { budget_tokens: 4096, focus });
-  await texts.show("repo map.txt", map.text);
+  const map = await servers.call<RepoMap>(folder, "repomap", { budget_tokens: 4096, focus });
+  await texts.show("repo map.txt", `${factsOf(map)}\n\n${map.text}`);
 }
 
 /** Ask what the policy says of a command. */
@@ -53,6 +53,12 @@ export async function showHealth(servers: Servers, texts: Texts, folder: vscode.
 export async function rebuild(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
   const status = await servers.call<IndexStatus>(folder, "index.build", { force: true });
   void vscode.window.showInformationMessage(`CodeForge: ${status.files} files indexed.`);
+}
+
+function factsOf(map: RepoMap): string {
+  const shown = `${map.files} of ${map.index.files} files, ${map.symbols} definitions, ${map.tokens} of ${map.budget} tokens; ${map.cut} more definitions do not fit`;
+  const languages = Object.entries(map.index.languages).sort(([, a], [, b]) => b - a);
+  return `${shown}\n${languages.map(([name, files]) => `[${name} ${files}]`).join(" ")}`;
 }
 
 function itemOf(hit: Hit): HitItem {

@@ -5,6 +5,17 @@ export interface IndexStatus {
   percent: number;
   files: number;
   stale_files: number;
+  languages: Record<string, number>;
+}
+
+export interface RepoMap {
+  text: string;
+  tokens: number;
+  budget: number;
+  files: number;
+  symbols: number;
+  cut: number;
+  index: IndexStatus;
 }
 
 export interface Hit {

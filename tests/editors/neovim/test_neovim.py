@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.editors.neovim.child import BEFORE, EDIT, OTHER, Child, neovim
@@ -151,7 +152,12 @@ def test_search_map_and_health_without_a_run() -> None:
         child.until("#vim.fn.getloclist(0) > 0")
         child.nvim.command("lclose | CodeForge map")
         child.until("vim.bo.filetype == 'codeforge-map'")
-        assert "cart.py" in "\n".join(child.nvim.current.buffer[:])
+        facts, languages, _, *shown = child.nvim.current.buffer[:]
+        assert re.fullmatch(
+            r"\d+ of \d+ files, \d+ definitions, \d+ of 4096 tokens; 0 more definitions do not fit", facts
+        )
+        assert "[python " in languages
+        assert "cart.py:" in shown
         child.nvim.command("close | CodeForge policy")
         child.until("vim.api.nvim_buf_get_name(0):find('codeforge://policies', 1, true)")
         assert "editor-interactive" in "\n".join(child.nvim.current.buffer[:])

@@ -41,6 +41,13 @@ async function searches({ bench, check }) {
   check(/print\(polite/.test(await bench.text()), "a hit of the search opens its file");
 }
 
+async function maps({ bench, check }) {
+  await bench.command("Show Repo Map");
+  await bench.page.locator('.tab.active[data-resource-name="repo map.txt"]').waitFor();
+  await bench.shot("map");
+  check(await bench.shows(/[\s\S]*files, \d+ definitions, \d+ of 4096 tokens[\s\S]*\[python \d+\][\s\S]*app\.py:/), "the map has its facts, its languages and its files");
+}
+
 async function allows({ bench, place, check }) {
   await bench.file("greeting.py");
   await give({ bench }, "say good evening");
@@ -256,4 +263,4 @@ async function twoFolders({ bench, place, check }) {
 }
 
 export const WINDOW_OF_FOLDERS = { restricted, twoFolders };
-export const SCENES = { starts, searches, allows, denies, closes, timesOut, answersHidden, keepsTyped, rewinds, cancels, survives, saysWhy };
+export const SCENES = { starts, searches, maps, allows, denies, closes, timesOut, answersHidden, keepsTyped, rewinds, cancels, survives, saysWhy };

@@ -132,7 +132,7 @@ M.subcommands = {
       local budget = tonumber(args[1])
       local argument = { budget_tokens = budget or 4096, query = table.concat(args, " ", budget and 2 or 1) }
       codeforge.call("repomap", argument, function(result)
-        require("codeforge.ui").scratch("map", result.text, "codeforge-map")
+        require("codeforge.ui").map(result)
       end)
     end,
   },

@@ -20,6 +20,21 @@ local function lines_of(value)
   return vim.split(tostring(value or ""):gsub("\r\n", "\n"), "\n", { plain = true })
 end
 
+--- Show a repo map below its facts and the languages of the index; its files fold.
+---@param result table The answer of codeforge.repomap
+function M.map(result)
+  local facts = ("%d of %d files, %d definitions, %d of %d tokens; %d more definitions do not fit"):format(
+    result.files, result.index.files, result.symbols, result.tokens, result.budget, result.cut
+  )
+  local languages = {}
+  for name, files in vim.spairs(result.index.languages) do
+    table.insert(languages, ("[%s %d]"):format(name, files))
+  end
+  local text = table.concat({ facts, table.concat(languages, " "), "", result.text }, "\n")
+  M.scratch("map", text, "codeforge-map")
+  vim.wo.foldmethod, vim.wo.foldlevel = "indent", 99
+end
+
 --- Show text in a split that is thrown away when it is closed.
 ---@param name string
 ---@param text string
