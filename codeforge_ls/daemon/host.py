@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 600.0  # until the workspace is open and its settings are known
 ROOTLESS_SECONDS = 5.0  # without a client, once the root is gone; a checkout that replaces it takes less
+GET_READY_SECONDS = 5.0
 SESSIONS = {
     "lsp": "codeforge_ls.lsp.session",
     "mcp": "mcp_server.session",
@@ -188,7 +189,11 @@ class Host:
         return workspace
 
     async def _get_ready(self) -> None:
-        """Import what the other kinds of session need, so that their first client finds it there."""
+        """Import what the other kinds of session need, so that their first client finds it there.
+
+        Not at once: the first client still waits for its first answers.
+        """
+        await asyncio.sleep(GET_READY_SECONDS)
         for role, module in SESSIONS.items():
             if role == self._role:
                 continue

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
-import bm25s
 import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index.lexical import ChunkPlace, Postings
 from codeforge_ls.index.tokens import forms
-
-logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
 
 K1, B = 1.5, 0.75  # Lucene's variant with the defaults of bm25s
 Scores = npt.NDArray[np.float32]
@@ -24,6 +24,14 @@ FILE_K1, FILE_B = 1.2, 0.75  # of whole files
 CHUNK_SHARES = np.array([1.0, 0.5, 0.25], np.float32)  # what the best chunks of a file count
 MOST_TIMES = 3  # a word that a text says more often counts no more
 LONG = 24  # words from which on their forms are not looked up
+
+
+@cache
+def load_bm25s() -> ModuleType:
+    """The library, with scipy behind it: half a second that an answer without an index need not wait for."""
+    library = importlib.import_module("bm25s")
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
+    return library
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Collection:
             return np.zeros(total, np.float32)
         data = [weights for _, weights in lists]
         # The columns of the query's words are all of the matrix that this query needs.
-        scorer = bm25s.BM25(k1=K1, b=B, method="lucene")
+        scorer = load_bm25s().BM25(k1=K1, b=B, method="lucene")
         scorer.scores = {
             "data": np.concatenate(data),
             "indices": np.concatenate([chunks for chunks, _ in lists]),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from codeforge_ls.index.database import VECTORS
 from codeforge_ls.index.lexical import ChunkPlace, Postings
@@ -35,6 +34,8 @@ def embed(postings: Postings, table: WordVectors) -> Bytes:
     its words' vectors, each times ``log(1 + count) * rarity``, path and defined names included, at length 1. It
     depends on the chunk alone; how rare a word is in this repository weighs the query (``DenseLeg.search``).
     """
+    from scipy.sparse import csr_array
+
     rows = np.fromiter(map(table.row, postings.vocabulary), np.int32, len(postings.vocabulary))
     used = np.flatnonzero(rows >= 0)
     counted = postings.chunk_tokens()[:, used]

@@ -105,7 +105,7 @@ def _acceptable_name(path: str, listing: Listing) -> bool:
 
 def _admit(root: Path, path: str, listing: Listing) -> None:
     try:
-        facts = os.lstat(root / path)
+        facts = os.lstat(f"{root}/{path}")
     except OSError:
         return  # listed by git but deleted from disk
     if stat.S_ISREG(facts.st_mode):
@@ -127,27 +127,26 @@ class IgnoreFiles:
     def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
         self._root = root
         self._exclude = _patterns(exclude)
-        self._specs: dict[str, PathSpec[Pattern] | None] = {}
+        self._rules: dict[str, list[tuple[int, PathSpec[Pattern]]]] = {}
 
     def matches(self, path: str) -> bool:
         """Whether one of the ignore files above ``path``, or the setting, excludes it."""
         if self.excluded(path):
             return True
-        parts = path.split("/")
-        for depth in range(len(parts)):
-            spec = self._spec("/".join(parts[:depth]))
-            if spec and spec.match_file("/".join(parts[depth:])):
-                return True
-        return False
+        rules = self._above(path.rpartition("/")[0])
+        return any(spec.match_file(path[start:]) for start, spec in rules)
 
     def excluded(self, path: str) -> bool:
         """Whether the setting excludes ``path``."""
         return self._exclude is not None and self._exclude.match_file(path)
 
-    def _spec(self, folder: str) -> PathSpec[Pattern] | None:
-        if folder not in self._specs:
-            self._specs[folder] = read_ignore_file(self._root / folder / IGNORE_FILE)
-        return self._specs[folder]
+    def _above(self, folder: str) -> list[tuple[int, PathSpec[Pattern]]]:
+        """The rules in this folder and those above it, the outermost first; where the paths they speak of begin."""
+        if folder not in self._rules:
+            rules = self._above(folder.rpartition("/")[0]) if folder else []
+            spec = read_ignore_file(self._root / folder / IGNORE_FILE)
+            self._rules[folder] = [*rules, (len(folder) + bool(folder), spec)] if spec else rules
+        return self._rules[folder]
 
 
 def read_ignore_file(file: Path) -> PathSpec[Pattern] | None:
@@ -193,6 +192,16 @@ def ignored_paths(root: Path, paths: Iterable[str], exclude: Sequence[str] = ())
         # One path that git refuses fails the whole question; then only what git lists is let in.
         return result | set(rest).difference(_git_names(root) or ())
     return result | {os.fsdecode(name) for name in answer.split(b"\0") if name}
+
+
+def ignored_folders(root: Path) -> set[str] | None:
+    """The topmost folders that git ignores and in which it tracks nothing; None where git cannot tell."""
+    if not _is_worktree(root):
+        return None
+    listed = _git(root, "ls-files", "-oi", "--directory", "--exclude-standard", "-z")
+    if listed is None:
+        return None
+    return {os.fsdecode(name[:-1]) for name in listed.split(b"\0") if name.endswith(b"/")}
 
 
 def ignore_rule(root: Path, path: str) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codeforge_ls.index.generic import generic_patterns
@@ -60,10 +60,10 @@ TEST_LANGUAGES = "CODEFORGE_TEST_LANGUAGES"
 
 def language_of(path: str) -> str:
     """The language of a path by its name; ``text`` when nothing is known about it."""
-    name = PurePosixPath(path)
-    suffix = name.suffix.lower()
+    name = path.rpartition("/")[2]
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a tenth of the time of a path object
     extra = _test_languages(os.environ.get(TEST_LANGUAGES, ""))
-    return extra.get(suffix) or FILE_NAMES.get(name.name) or EXTENSIONS.get(suffix, "text")
+    return extra.get(suffix) or FILE_NAMES.get(name) or EXTENSIONS.get(suffix, "text")
 
 
 @cache

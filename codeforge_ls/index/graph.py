@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class CodeGraph:
     """
 
     def __init__(self, base: GraphBase) -> None:
-        self.base, self.matrices = base, BaseMatrices(base)
+        self.base = base
         self.paths = list(base.paths)
         self.ids = {path: at for at, path in enumerate(self.paths)}
         self.contents: list[int] = base["content"].tolist()
@@ -62,12 +63,24 @@ class CodeGraph:
         self._ranked_version = 0 if kept is not None else -1
         self._path_ranks: tuple[int, Ints] = (-1, np.zeros(0, np.int32))
 
+    @cached_property
+    def matrices(self) -> BaseMatrices:
+        """What ranks flow through; made when they are first asked for."""
+        return BaseMatrices(self.base)
+
     # -- the present
 
-    def follow(self, db: sqlite3.Connection, present: Mapping[str, int]) -> None:
-        """Take in what changed: the facts of a file are read when its content is another one."""
-        wanted = [path for path, content in present.items() if self._content(path) != content]
-        gone = [at for at, path in enumerate(self.paths) if self.contents[at] >= 0 and path not in present]
+    def follow(
+        self, db: sqlite3.Connection, present: Mapping[str, int], changed: Iterable[str] | None = None
+    ) -> None:
+        """Take in what changed: the facts of a file are read when its content is another one.
+
+        ``changed`` are the paths that may have; None, or files left out before, and all are looked at.
+        """
+        looked = {*present, *self.paths} if changed is None or self.unread else set(changed)
+        wanted = [path for path in sorted(looked) if self._content(path) != present.get(path, -1)]
+        gone = [self.ids[path] for path in wanted if path not in present]
+        wanted = [path for path in wanted if path in present]
         self.unread = 0
         if not wanted and not gone:
             return

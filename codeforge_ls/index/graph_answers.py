@@ -81,7 +81,8 @@ class GraphAnswers:
             self._take(base)
             self._name = name
         if self._followed != self._snapshot.generation:
-            self._graph.follow(self._snapshot.db, self._snapshot.present)
+            changed = self._snapshot.changed_after(self._followed)
+            self._graph.follow(self._snapshot.db, self._snapshot.present, changed)
             self._followed = self._snapshot.generation
         return self._graph
 

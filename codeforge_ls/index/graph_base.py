@@ -15,12 +15,13 @@ import numpy.typing as npt
 from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, write_arrays
 from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_all
 from codeforge_ls.index.imports import ImportResolver
+from codeforge_ls.index.ranking import is_beside
 from codeforge_ls.index.tokens import split_word
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 KINDS = (
     "function", "method", "class", "interface", "struct", "enum", "type", "module", "macro", "constant",
     "variable", "field",
@@ -52,6 +53,7 @@ class GraphBase:
     name lies between ``X_start[name]`` and ``X_start[name + 1]``: its users (``use_file``, ``use_count``), callers
     (``call_source``: a symbol, or the number of symbols plus a file) and definitions (``named``: symbols).
     ``out_name`` holds the names that each such source calls, ``base_name`` those that symbol ``base_source`` extends.
+    ``beside`` says which files are tests, examples or prose.
     """
 
     def __init__(self, arrays: Mapping[str, Array], generation: int) -> None:
@@ -171,6 +173,7 @@ def build(files: Iterable[tuple[str, int, Facts]], generation: int) -> GraphBase
     arrays = _by_name(flat, len(paths), starts[-1])
     arrays |= _texts("path", paths) | _texts("scope", list(scopes)) | _texts("signature", signatures)
     arrays |= _texts("module", list(modules))
+    arrays["beside"] = np.array([is_beside(path) for path in paths], bool)
     arrays |= _imports(paths, list(modules), flat)
     return GraphBase(arrays, generation)
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from posixpath import normpath
+from posixpath import normpath, splitext
 
 MANY_FILES = 8  # an import that fits more files than this is not resolved
 INDEX_STEMS = {"__init__", "index", "mod", "lib", "main"}
@@ -94,9 +94,9 @@ class ImportResolver:
 
 def path_key(path: str) -> tuple[str, ...]:
     """What an import must end with to mean a file: its folders and stem, or only the folders of an ``index`` file."""
-    name = PurePosixPath(path)
-    parts = (*name.parent.parts, name.stem)
-    return parts[:-1] if name.stem in INDEX_STEMS and len(parts) > 1 else parts
+    *folders, name = path.split("/")
+    stem = splitext(name)[0]
+    return (*folders,) if stem in INDEX_STEMS and folders else (*folders, stem)
 
 
 def module_parts(folder: str, module: str) -> tuple[str, ...]:

@@ -12,17 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_array, csr_array
 
 from codeforge_ls.index.arrays_file import BadArrays, Texts, map_arrays, write_arrays
 from codeforge_ls.index.database import SEGMENT
 from codeforge_ls.index.extract import Bags, ChunkRow
 from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
 from codeforge_ls.index.tokens import MAX_WORD, tokens
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 FORMAT = 6  # raise it when the arrays or what is counted in them change: segments are written anew
 Ints = npt.NDArray[np.int32]
@@ -75,6 +77,8 @@ class Postings:
 
     def chunk_tokens(self) -> csr_array:
         """The same by chunk: weights as (chunks, vocabulary). About 0.2 s for 100,000 chunks."""
+        from scipy.sparse import csc_array
+
         shape = (len(self), len(self.vocabulary))
         return csc_array((self.weights.astype(np.float32), self.chunks, self.starts), shape=shape).tocsr()
 
@@ -152,6 +156,8 @@ class _Rows:
 
     def matrix(self, width: int, unit: float) -> csr_array:
         """The rows as (rows, ``width``), values times ``unit``."""
+        from scipy.sparse import csr_array
+
         sizes = np.frombuffer(self._sizes, np.uint32)
         starts = np.zeros(len(sizes) + 1, np.int32)
         np.cumsum(sizes, out=starts[1:])
@@ -162,6 +168,8 @@ class _Rows:
 
 def _splitting(raw: Iterable[bytes]) -> tuple[csr_array, list[str]]:
     """Which tokens each raw word is made of, as a matrix (raw words, tokens), and the tokens, sorted."""
+    from scipy.sparse import csr_array
+
     known: defaultdict[str, int] = defaultdict(count().__next__)
     ids: list[int] = []
     ends = [0]

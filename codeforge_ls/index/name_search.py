@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_base import Ints
+
+ABBREVIATION = 8  # letters; longer texts are no abbreviations when a name has them side by side
 
 
 class NameSearch:
@@ -18,18 +21,23 @@ class NameSearch:
         self._graph, base = graph, graph.base
         lengths = np.diff(base["name_at"][: base.defined + 1])
         self._order: Ints = np.argsort(lengths, kind="stable").astype(np.int32)
-        texts = [base.names.bytes_of(at) for at in self._order.tolist()]
-        self._buffer = b"\n" + b"".join(text.lower() + b"\n" for text in texts)
+        texts = [text.lower() for text in islice(base.names.every(), base.defined)]
+        self._buffer = b"\n".join([b"", *(texts[at] for at in self._order.tolist()), b""])
         self._starts = np.concatenate([[1], 1 + np.cumsum(lengths[self._order] + 1)]).astype(np.int64)
 
     def find(self, text: str, limit: int) -> list[int]:
         """Numbers of defined names: equal to ``text`` but for case, then that start with it, contain it, or have its
-        letters in order; each kind by length, then by name. At least ``limit`` if there are so many."""
+        letters in order; each kind by length, then by name.
+
+        At least ``limit`` if there are so many, but for the last kind: see ``ABBREVIATION``.
+        """
         found: dict[int, None] = {}
         wanted = text.lower().encode("utf-8", "surrogatepass").replace(b"\n", b"")
         if not wanted:
             return []
-        for pattern in _patterns(wanted):
+        for spread, pattern in _patterns(wanted):
+            if spread and found and len(wanted) > ABBREVIATION:
+                break  # who types so much means what is there; looking for spread letters is slow
             batch = {at: self._graph.name(at) for at in self._matches(pattern, limit)}
             batch |= self._changed(pattern)
             for at in sorted(batch, key=lambda at: (len(batch[at]), batch[at])):
@@ -65,11 +73,12 @@ class NameSearch:
         return found
 
 
-def _patterns(wanted: bytes) -> Iterator[re.Pattern[bytes]]:
+def _patterns(wanted: bytes) -> Iterator[tuple[bool, re.Pattern[bytes]]]:
+    """The patterns in their order, and whether its letters may be spread."""
     text = re.escape(wanted)
-    yield re.compile(b"\n" + text + b"(?=\n)")
-    yield re.compile(b"\n" + text)
-    yield re.compile(text)
+    yield False, re.compile(b"\n" + text + b"(?=\n)")
+    yield False, re.compile(b"\n" + text)
+    yield False, re.compile(text)
     letters = [re.escape(bytes([byte])) for byte in wanted]
     # Everything up to the next letter excludes that letter: no way to match is tried twice.
-    yield re.compile(b"\n" + b"".join(b"[^" + letter + b"\n]*" + letter for letter in letters))
+    yield True, re.compile(b"\n" + b"".join(b"[^" + letter + b"\n]*" + letter for letter in letters))

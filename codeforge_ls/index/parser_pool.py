@@ -55,6 +55,8 @@ class ParserPool:
         self._lanes = [
             asyncio.create_task(self._lane(at), name=f"parser-{at}") for at in range(limits.parsers)
         ]
+        self._first: deque[_Job] = deque()  # what the first parser holds
+        self._crowded = asyncio.Event()  # more work than the first parser alone should do
         self._late: set[int] = set()
         self.parses = 0
         self.killed = 0
@@ -73,6 +75,8 @@ class ParserPool:
             task["text"] = text
         done: asyncio.Future[Extract | Refusal] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Job(URGENT if urgent else NORMAL, number, task, done))
+        if self._first or self._queue.qsize() > 1:
+            self._crowded.set()
         return await done
 
     async def close(self) -> None:
@@ -82,10 +86,15 @@ class ParserPool:
         await asyncio.gather(*self._lanes, return_exceptions=True)
 
     async def _lane(self, number: int) -> None:
-        """One parser after the other, for ever."""
-        held: deque[_Job] = deque()
+        """One parser after the other, for ever. The first takes what comes; the others start when it has enough, and
+        take nothing before they can work on it: a change must not wait for a process to start."""
+        held: deque[_Job] = self._first if number == 0 else deque()
         while True:
-            held.append(await self._queue.get())
+            if number == 0:
+                held.append(await self._queue.get())
+            else:
+                await self._crowded.wait()
+                self._crowded.clear()
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,

@@ -13,8 +13,10 @@ from pathlib import Path
 from pathspec import PathSpec
 
 from codeforge_ls.index import records
+from codeforge_ls.index.bm25 import load_bm25s
 from codeforge_ls.index.dense import DenseLeg
-from codeforge_ls.index.embeddings import EmbeddingLeg, floats
+from codeforge_ls.index.embedding_cache import floats
+from codeforge_ls.index.embeddings import EmbeddingLeg
 from codeforge_ls.index.file_ranking import rank_files
 from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.graph_answers import GraphAnswers
@@ -33,6 +35,7 @@ MIN_POOL, POOL_FACTOR = 50, 5  # chunks that enter the ranking: five for each hi
 MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
 WORDS, VECTORS, EMBEDDING = "bm25", "vectors", "embedding"
+LOAD_SECONDS = 3.0
 COVERED = 0.95  # share of the chunks with a vector of the embedding model from which on it answers
 
 Wanted = Callable[[str], bool]
@@ -176,6 +179,18 @@ class QueryWorker:
 
     # -- state
 
+    async def warm(self, params: JsonObject, emit: Emit) -> JsonValue:
+        """Load what the first question would have to wait for, and say what of it is of no use.
+
+        While there is nothing to search yet, the libraries wait too: the first scan has the processor for itself.
+        """
+        answer = await self.answers.warm(params, emit)
+        if self._snapshot.searchable:
+            await asyncio.to_thread(load_bm25s)
+        else:
+            self._loading = asyncio.create_task(_load_later())
+        return answer
+
     async def memory(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """Resident bytes of this process."""
         return {"resident_bytes": resident_bytes()}
@@ -195,6 +210,11 @@ class QueryWorker:
             "bad_segment": self._snapshot.segment_problem,
             "bad_vectors": [*self._dense.bad],
         }
+
+
+async def _load_later() -> None:
+    await asyncio.sleep(LOAD_SECONDS)
+    await asyncio.to_thread(load_bm25s)
 
 
 def _hit(score: float, place: ChunkPlace, text: str) -> JsonObject:
@@ -252,7 +272,7 @@ async def main() -> None:
         "walk": worker.answers.walk,
         "repo_map": worker.answers.repo_map,
         "picture": worker.answers.picture,
-        "warm": worker.answers.warm,
+        "warm": worker.warm,
         "memory": worker.memory,
     }
     await serve("query-worker", handlers)

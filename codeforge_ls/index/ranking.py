@@ -128,6 +128,11 @@ def path_weight(path: str) -> float:
     return weight
 
 
+def is_beside(path: str) -> bool:
+    """Whether a file is a test, an example, prose or data: beside what a repository is about."""
+    return bool(NOISE.search(path) or PROSE.search(path))
+
+
 @lru_cache(maxsize=20_000)
 def path_factors(path: str) -> tuple[tuple[str, float], ...]:
     """The factors of a path by rule."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from codeforge_ls.index.graph import CodeGraph
@@ -28,6 +27,8 @@ class BaseMatrices:
     """
 
     def __init__(self, base: GraphBase) -> None:
+        from scipy.sparse import csr_array
+
         names, files = base.defined, len(base.paths)
         start = base["use_start"][: names + 1]
         used = int(start[-1])
@@ -65,7 +66,9 @@ class NameFlow:
         self._read_changed(graph)
         self._add_revived(graph)
         self.import_source, self.import_target, self.import_weight = graph.import_edges()
-        self._own = self._own_uses(graph)
+        self._own = name, file, weight = self._own_uses(graph)
+        self._to_itself = _sums(file, weight * self.share[name], self.files)
+        self.out = self.outweights()
 
     def _read_changed(self, graph: CodeGraph) -> None:
         changed = sorted(graph.changed.items())
@@ -136,8 +139,7 @@ class NameFlow:
     def through(self, outflow: Floats) -> Floats:
         """One step: what each file gets when each sends ``outflow`` along a unit of weight."""
         got = self.spread(self.gather(outflow) * self.share)
-        name, file, weight = self._own
-        got -= _sums(file, weight * self.share[name] * outflow[file], self.files)
+        got -= self._to_itself * outflow
         got += _sums(self.import_target, self.import_weight * outflow[self.import_source], self.files)
         return np.maximum(got, 0.0)
 
@@ -173,7 +175,7 @@ def page_rank(
         return np.zeros(flow.files)
     even = present / count
     restart = even if personal is None or personal.sum() <= 0 else personal / personal.sum()
-    out = flow.outweights()
+    out = flow.out
     scale = np.divide(1.0, out, out=np.zeros(flow.files), where=out > 0)
     dangling = present & (out == 0)
     kept = even if start is None else start * present

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
 from codeforge_ls.index.graph_base import RANKED, Floats, GraphBase, Ints
-from codeforge_ls.index.ranking import NOISE, PROSE
+from codeforge_ls.index.ranking import is_beside
 from codeforge_ls.index.ranks import page_rank
 from codeforge_ls.index.tokens import split_word
 
@@ -85,7 +85,7 @@ class MapTable:
         self._base = _base_lines(graph.base)
         self._version = -1
         self._table = self._base
-        self._sides: Floats = np.zeros(0)
+        self._sides: Floats = np.where(graph.base["beside"], SIDE_WEIGHT, 1.0)
         self._file_count = 0
 
     def _refresh(self) -> None:
@@ -93,9 +93,7 @@ class MapTable:
         if self._version == graph.version:
             return
         known = len(self._sides)
-        sides = [
-            SIDE_WEIGHT if NOISE.search(one) or PROSE.search(one) else 1.0 for one in graph.paths[known:]
-        ]
+        sides = [SIDE_WEIGHT if is_beside(path) else 1.0 for path in graph.paths[known:]]
         self._sides = np.concatenate([self._sides, sides])
         kept = graph.alive[self._base.files]
         tables = [self._base.only(kept), *(self._changed(at) for at in sorted(graph.changed))]

@@ -12,9 +12,9 @@ from codeforge_ls.index.grammars import PLAIN, language_of
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.ranking import path_weight
-from codeforge_ls.index.reading import Source, read_source
+from codeforge_ls.index.reading import LinkCheck, Source, read_source
 
-SCAN_SECONDS = 0.8  # then the files seen so far must do
+SCAN_SECONDS = 0.5  # then the files seen so far must do
 LIST_SECONDS = 5.0  # a listing is used again for so long
 AROUND = 10  # lines shown above and below the best line
 SLICE = 20  # files read between two looks at whether the caller is still there
@@ -24,7 +24,7 @@ class Scanner:
     """Reads the workspace for one query after the other; keeps only the list of files."""
 
     def __init__(self, root: Path, limits: Limits) -> None:
-        self._root, self._limits = root, limits
+        self._root, self._limits, self._links = root, limits, LinkCheck(root)
         self._files: list[str] = []
         self._listed = float("-inf")
 
@@ -60,7 +60,7 @@ class Scanner:
     def _text(self, path: str, unsaved: Mapping[str, str]) -> str | None:
         if path in unsaved:
             return unsaved[path]
-        source = read_source(self._root, path, self._limits)
+        source = read_source(self._root, path, self._limits, self._links)
         return source.data.decode() if isinstance(source, Source) else None
 
 

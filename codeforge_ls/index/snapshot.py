@@ -58,6 +58,8 @@ class Snapshot:
         self.present: dict[str, int] = {}
         self.paths: dict[int, list[str]] = defaultdict(list)
         self.unread = 0
+        self._changed: dict[str, int] = {}  # the latest generation of each path that changed since
+        self._changed_from = -1
         self._texts.clear()
 
     @property
@@ -96,6 +98,12 @@ class Snapshot:
         self._data_version = version
         return True
 
+    def changed_after(self, generation: int) -> list[str] | None:
+        """The paths that changed after a generation; None when that is not known any more."""
+        if generation < self._changed_from:
+            return None
+        return [path for path, at in self._changed.items() if at > generation]
+
     def close(self) -> None:
         """Let go of the database and forget all."""
         if self._db is not None:
@@ -110,9 +118,12 @@ class Snapshot:
         names = json.loads(meta.get("segments") or "[]")
         if names != self._segment_names or self.generation < 0 or generation < self.generation:
             self._load(names)
+            self._changed_from = generation
         elif generation != self.generation:
             sql = "SELECT DISTINCT path FROM change WHERE generation > ?"
-            self._follow([row[0] for row in self.db.execute(sql, (self.generation,))])
+            paths = [row[0] for row in self.db.execute(sql, (self.generation,))]
+            self._follow(paths)
+            self._changed.update(dict.fromkeys(paths, generation))
         self.generation = generation
         self.graph_name = graph_name
 

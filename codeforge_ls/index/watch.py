@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
-from codeforge_ls.index.files import ALWAYS_SKIPPED, ignored_paths
+from codeforge_ls.index.files import ALWAYS_SKIPPED, IgnoreFiles, ignored_folders, ignored_paths
 from codeforge_ls.model.base import JsonObject
 
 log = logging.getLogger(__name__)
@@ -151,6 +154,8 @@ class Watcher:
 
 def watched_folders(root: Path, exclude: Sequence[str] = ()) -> list[str]:
     """The folders of the workspace that are not ignored, at most ``MAX_FOLDERS``; none when the root is gone."""
+    if (ignored := ignored_folders(root)) is not None:
+        return list(islice(_walk(root, ignored, IgnoreFiles(root, exclude)), MAX_FOLDERS))
     folders, level = [str(root)] if root.is_dir() else [], [""]
     while level and len(folders) < MAX_FOLDERS:
         below: list[str] = []
@@ -163,7 +168,26 @@ def watched_folders(root: Path, exclude: Sequence[str] = ()) -> list[str]:
                 ]
         # A folder is ignored if anything in it would be.
         probes = {f"{folder}/x": folder for folder in below}
-        ignored = ignored_paths(root, probes, exclude) if probes else set()
-        level = [folder for probe, folder in probes.items() if probe not in ignored]
+        hidden = ignored_paths(root, probes, exclude) if probes else set()
+        level = [folder for probe, folder in probes.items() if probe not in hidden]
         folders += [str(root / folder) for folder in level]
     return folders[:MAX_FOLDERS]
+
+
+def _walk(root: Path, ignored: Set[str], rules: IgnoreFiles) -> Iterator[str]:
+    """The folders below a git worktree, itself first, that neither git nor our own rules leave out.
+
+    Other repositories inside are none of this workspace.
+    """
+    level = deque([""])
+    while level:
+        parent = level.popleft()
+        yield f"{root}/{parent}".rstrip("/")
+        with contextlib.suppress(OSError), os.scandir(root / parent) as entries:
+            below = [entry for entry in entries if entry.name not in ALWAYS_SKIPPED]
+            for entry in sorted(below, key=attrgetter("name")):
+                path = f"{parent}/{entry.name}".lstrip("/")
+                if path in ignored or not entry.is_dir(follow_symlinks=False):
+                    continue
+                if not rules.matches(f"{path}/x") and not os.path.lexists(f"{entry.path}/.git"):
+                    level.append(path)

@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from codeforge_ls.index.database import SEGMENT, Counts, IndexDatabase, SegmentRow, put_aside
-from codeforge_ls.index.embeddings import EmbeddingCache
+from codeforge_ls.index.embedding_cache import EmbeddingCache
 from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
 from codeforge_ls.index.graph_keeper import GraphKeeper

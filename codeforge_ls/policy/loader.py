@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 << 10  # the parser needs about a second for that much
 MAX_DEPTH = 12
+# Where an anchor, an alias or a tag could begin; inside quotes and comments it is none.
+TRICKS = re.compile(r"(?:^|[\s\[{,:])[&*!]", re.MULTILINE)
 MAX_RULES = 500
 MAX_ENTRIES = 500
 MAX_TEXT = 1024  # characters of one glob, command or example
@@ -131,12 +134,15 @@ def _compose(text: str) -> Node:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        _refuse_tricks(text)
+        if TRICKS.search(text):  # the look at every event takes as long as the rest together
+            _refuse_tricks(text)
         node: Node | None = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise Broken(f"it is not valid YAML: {error.problem}", mark.line + 1 if mark else 0) from error
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise Broken("it is nested too deeply") from error
+    except (YAMLError, ValueError) as error:
         raise Broken(f"it is not valid YAML: {str(error)[:200] or type(error).__name__}") from error
     if node is None:
         raise Broken("the file is empty", 1)
@@ -144,26 +150,23 @@ def _compose(text: str) -> Node:
 
 
 def _refuse_tricks(text: str) -> None:
-    """Aliases multiply, tags construct, depth recurses: a policy needs none of them."""
+    """Aliases multiply, tags construct: a policy needs neither."""
     from ruamel.yaml import YAML, events
 
-    depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         line = event.start_mark.line + 1
         if isinstance(event, events.AliasEvent) or getattr(event, "anchor", None):
             raise Broken("anchors and aliases are not supported", line)
         if isinstance(event, events.NodeEvent) and getattr(event, "tag", None):
             raise Broken("tags are not supported", line)
-        depth += isinstance(event, events.CollectionStartEvent)
-        depth -= isinstance(event, events.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise Broken("it is nested too deeply", line)
 
 
 def _construct(node: Node, at: tuple[str | int, ...], lines: _Lines) -> JsonValue:
     from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
     lines[at] = int(node.start_mark.line) + 1
+    if len(at) > MAX_DEPTH:
+        raise Broken("it is nested too deeply", lines[at])
     if isinstance(node, MappingNode):
         whole: dict[str, JsonValue] = {}
         for key, value in node.value:

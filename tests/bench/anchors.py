@@ -48,7 +48,7 @@ def anchors(root: Path, files: list[str]) -> Iterator[tuple[str, float]]:
     """Name and CPU seconds of each anchor that can be had here, over absolute paths of source files."""
     yield "tree-sitter parse alone", _cpu([sys.executable, "-c", PARSE], files, root)
     if ctags := shutil.which("ctags"):
-        command = [ctags, "-f", os.devnull, "--languages=all", "-L", "-"]
+        command = [ctags, "-f", "-", "-L", "-"]
         yield "universal-ctags, definitions only", _cpu(command, files, root)
     if python := os.environ.get("CODEFORGE_BENCH_AIDER"):
         with tempfile.TemporaryDirectory(prefix="cf-aider-") as copy:

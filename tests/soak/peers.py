@@ -175,6 +175,11 @@ class AgentPeer(Peer):
         )
         self.notify("notifications/initialized", {})
 
+    async def text(self, tool: str, **arguments: Any) -> str:
+        """What a model reads of a tool's result."""
+        result = await self.request("tools/call", {"name": tool, "arguments": arguments})
+        return "\n".join(block.get("text", "") for block in result["content"])
+
     async def tool(self, tool: str, timeout: float = 60, /, **arguments: Any) -> Json:
         """The structured result of a tool. Raises ``Refused`` for an error result."""
         result = await self.request("tools/call", {"name": tool, "arguments": arguments}, timeout)
