@@ -26,7 +26,8 @@ START_SECONDS = 60.0
 # The deadline is CPU time of the parser. One that neither ends nor burns CPU gets so many times the deadline.
 WALL_FACTOR = 5.0
 BUFFER = 4 << 20  # bytes of answers that may lie in the pipe's reader
-IDLE_SECONDS = 10.0  # all parsers but the first end after so long without work: each holds some 60 MB
+# Parsers end after so long without work, the first one later: each holds some 40 MB, and takes 0.2 s to start.
+FIRST_IDLE_SECONDS, IDLE_SECONDS = 60.0, 10.0
 WATCH_SHARE = 0.25  # of the deadline: how often a parser at work is looked at
 URGENT, NORMAL = 0, 1
 
@@ -103,7 +104,7 @@ class ParserPool:
             )
             watch = asyncio.create_task(self._watch(process, held))
             try:
-                await self._feed(process, held, None if number == 0 else IDLE_SECONDS)
+                await self._feed(process, held, IDLE_SECONDS if number else FIRST_IDLE_SECONDS)
             except (EOFError, OSError, ValueError, TypeError, TimeoutError) as end:
                 self._blame(held, TimeoutError() if process.pid in self._late else end)
             finally:
@@ -130,9 +131,7 @@ class ParserPool:
         while held:
             self._queue.put_nowait(held.popleft())
 
-    async def _feed(
-        self, process: asyncio.subprocess.Process, held: deque[_Job], patience: float | None
-    ) -> None:
+    async def _feed(self, process: asyncio.subprocess.Process, held: deque[_Job], patience: float) -> None:
         """Hand out jobs and settle them; returns after ``patience`` seconds without any."""
         assert process.stdin is not None  # noqa: S101 - opened as pipes by the caller
         assert process.stdout is not None  # noqa: S101

@@ -103,7 +103,7 @@ def _take_apart(
 ) -> _Subject:
     try:
         real_root = os.path.realpath(root)
-        resolved = resolve_path(root, call.path) if call.path is not None else None
+        resolved = resolve_path(root, call.path, real_root) if call.path is not None else None
     except (InvalidInput, OSError, ValueError) as error:
         text = error.message if isinstance(error, InvalidInput) else "The path cannot be resolved."
         return _Subject(call.tool, None, None, text)
@@ -162,7 +162,7 @@ def _with_targets(
     for tool, paths in (("Write", line.writes), ("Read", line.reads)):
         for path in paths[:_MAX_TARGETS]:
             try:
-                resolved = resolve_path(root, path if path.startswith("/") else f"{cwd}/{path}")
+                resolved = resolve_path(root, path if path.startswith("/") else f"{cwd}/{path}", real_root)
             except InvalidInput as error:
                 return _refuse(subject, f"a redirection cannot be judged: {error.message}")
             if tool == "Write" and path not in _NOWHERE and (path.startswith("~") or not resolved.inside):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -28,22 +30,32 @@ class ResolvedPath(Frozen):
         return relative_to(self.real, root)
 
 
-def resolve_path(root: Path, path: str) -> ResolvedPath:
-    """Both readings of a relative path, an absolute path or a ``file:`` URI.
+def resolve_path(root: Path, path: str, real_root: str | None = None) -> ResolvedPath:
+    """Both readings of a relative path, an absolute path or a ``file:`` URI; ``real_root`` where it is known.
 
     Raises ``InvalidInput`` for an empty path, NUL, undecodable text, a foreign host or over 4,096 characters.
     """
     text = _plain(path)
     base = os.path.abspath(root)  # noqa: PTH100  Path.resolve would follow links, which is the other reading
-    real_base = os.path.realpath(base)
+    real_base = real_root or os.path.realpath(base)
     whole = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  os.path is 20 times faster here
     lexical = relative_to(whole, base)
     if lexical.startswith("/"):
         lexical = relative_to(whole, real_base)
-    anchored = whole if lexical.startswith("/") else os.path.join(real_base, lexical)  # noqa: PTH118  as above
-    real = os.path.realpath(anchored)
+    real = os.path.realpath(whole) if lexical.startswith("/") else _real_below(real_base, lexical)
     inside = not lexical.startswith("/") and is_within(real, real_base)
     return ResolvedPath(lexical=lexical, real=real, inside=inside)
+
+
+def _real_below(base: str, lexical: str) -> str:
+    """``os.path.realpath`` of a normal path below a folder without links, which need not be looked at again."""
+    real = base
+    for part in lexical.split("/") if lexical != "." else ():
+        real = f"{real}/{part}" if real != "/" else f"/{part}"
+        with contextlib.suppress(OSError):  # what is not there is no link
+            if stat.S_ISLNK(os.lstat(real).st_mode):
+                return os.path.realpath(os.path.join(base, lexical))  # noqa: PTH118  as above
+    return real
 
 
 def relative_to(path: str, base: str) -> str:

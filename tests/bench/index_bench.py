@@ -32,7 +32,7 @@ QUERIES = (
     "where are offsets committed", "close the connection when the peer is idle", "serialize a record batch",
 )  # fmt: skip
 STAGES = re.compile(r"(symbols|words|segments) ([0-9.]+)")
-SETTLED_SECONDS = 12.0  # idle parsers have ended by then
+SETTLED_SECONDS = 65.0  # idle parsers have ended by then
 
 
 @dataclass(frozen=True)
