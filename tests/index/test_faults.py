@@ -17,6 +17,7 @@ from codeforge_ls.index import Index
 from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import list_files
 from codeforge_ls.index.limits import Limits
+from codeforge_ls.index.watch import watched_folders
 from tests.index.conftest import MakeIndex, make_repository, write_tree
 
 FILES = {f"pkg/mod{at}.py": f"def function_{at}(value):\n    return helper_{at}(value)\n" for at in range(40)}
@@ -76,18 +77,27 @@ def test_an_ignored_flood_costs_no_walk(tmp_path: Path) -> None:
     root = make_repository(tmp_path / "repo", {"a.py": "x = 1\n", ".gitignore": "out/\n"})
     plain = tmp_path / "plain"
     write_tree(plain, {"a.py": "x = 1\n", ".codeforgeignore": "out/\n"})
-    for top in (root, plain):
-        for folder in range(100):
-            (top / f"out/{folder}").mkdir(parents=True)
-            for at in range(100):
-                (top / f"out/{folder}/{at}.py").touch()
-        (top / "cached/deep").mkdir(parents=True)
-        (top / "cached/deep/b.py").touch()
-        started = time.process_time()
-        listing = list_files(top, Limits(exclude=("cached/",)))
-        assert time.process_time() - started < 0.25, "ignored folders were walked"
-        assert {path for path in listing.files if path.endswith(".py")} == {"a.py"}
-        assert listing.skipped == {}
+    try:
+        for top in (root, plain):
+            for folder in range(100):
+                (top / f"out/{folder}").mkdir(parents=True)
+                first = f"{top}/out/{folder}/first.py"
+                Path(first).touch()
+                for at in range(999):  # links, as they take a tenth of the time
+                    os.link(first, f"{top}/out/{folder}/{at}.py")
+            (top / "cached/deep").mkdir(parents=True)
+            (top / "cached/deep/b.py").touch()
+            (top / "src/sub").mkdir(parents=True)
+            started = time.process_time()
+            listing = list_files(top, Limits(exclude=("cached/",)))
+            folders = watched_folders(top, ("cached/",))
+            assert time.process_time() - started < 0.25, "ignored folders were walked"
+            assert {path for path in listing.files if path.endswith(".py")} == {"a.py"}
+            assert listing.skipped == {}
+            assert sorted(folders) == [str(top), str(top / "src"), str(top / "src/sub")]
+    finally:  # pytest keeps its folders for a while
+        shutil.rmtree(root)
+        shutil.rmtree(plain)
 
 
 async def test_exclude_and_its_explanation(tmp_path: Path, make_index: MakeIndex) -> None:
