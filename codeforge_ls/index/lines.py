@@ -12,7 +12,7 @@ class Lines:
     def __init__(self, source: bytes) -> None:
         self.source = source
         self.starts = [0, *accumulate(len(line) + 1 for line in source.split(b"\n"))]
-        self._ascii = source.isascii()
+        self.is_ascii = source.isascii()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -25,7 +25,7 @@ class Lines:
         """The 1-based line and the 0-based UTF-16 column of a byte offset, as editors count."""
         line = bisect_right(self.starts, offset)
         column = offset - self.starts[line - 1]
-        if not self._ascii:
+        if not self.is_ascii:
             prefix = self.source[self.starts[line - 1] : offset]
             if not prefix.isascii():
                 column = len(prefix.decode("utf-8", "replace").encode("utf-16-le")) // 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from codeforge_ls.index.grammars import Grammar
@@ -83,19 +85,35 @@ def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
         _note_definition(pattern, captures, found, text)
     tags.definitions = _nest(found.values(), text, language)
     captured = QueryCursor(known.uses).captures(root)
-    for node in captured.get("import", ()):
+    for node in sorted(captured.get("import", ()), key=attrgetter("start_byte")):  # they come in any order
         tags.imports.append((_module(_text(text, node)), text.row(node.start_byte) + 1))
-    places = _places(captured, found)
+    tags.uses = _uses(_places(captured, found), text)
+    return tags
+
+
+def _uses(places: Mapping[int, tuple[int, int]], text: Lines) -> dict[str, list[tuple[int, int, int]]]:
+    """The uses by name. There are far more than definitions: nothing here is a call that need not be."""
+    uses: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    source, starts, plain = text.source, text.starts, text.is_ascii
+    line, next_line = 0, 0
     for start in sorted(places)[:MAX_REFERENCES]:
         code, end = places[start]
-        name = _cut(text, start, end)
-        if ("." in name or ":" in name) and QUALIFIED.fullmatch(name):
-            last = SEPARATOR.split(name)[-1]
-            before = len(name.encode()) - len(last.encode())
-            tags.uses.setdefault(last, []).append((code, *text.place(start + before)))
-        else:
-            tags.uses.setdefault(name, []).append((code, *text.place(start)))
-    return tags
+        raw = source[start:end]
+        if len(raw) > MAX_NAME or b"." in raw or b":" in raw:
+            name = _cut(text, start, end)
+            if QUALIFIED.fullmatch(name):
+                last = SEPARATOR.split(name)[-1]
+                start += len(name.encode()) - len(last.encode())  # noqa: PLW2901 - where the name itself begins
+                name = last
+            uses[name].append((code, *text.place(start)))
+            continue
+        while next_line <= start:
+            line += 1
+            next_line = starts[line]
+        uses[raw.decode("utf-8", "replace")].append(
+            (code, line, start - starts[line - 1]) if plain else (code, *text.place(start))
+        )
+    return uses
 
 
 def _places(captured: Mapping[str, Sequence[Node]], found: Iterable[int]) -> dict[int, tuple[int, int]]:
