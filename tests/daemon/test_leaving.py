@@ -79,7 +79,7 @@ def test_a_thread_that_hangs_cannot_keep_the_daemon(place: Place) -> None:
     tools = place.base / "tools"
     tools.mkdir()
     slow = tools / "git"
-    slow.write_text(f'#!/bin/sh\ncase "$*" in *check-ignore*) exec sleep 300;; esac\nexec {git} "$@"\n')
+    slow.write_text(f'#!/bin/sh\ncase "$*" in *" -oi "*) exec sleep 300;; esac\nexec {git} "$@"\n')
     slow.chmod(0o755)
     (place.root / "folder").mkdir()
     place.env["PATH"] = f"{tools}:{place.env['PATH']}"

@@ -91,8 +91,10 @@ class Ground:
         return found
 
     def pids(self, word: str) -> list[int]:
-        """The processes whose command line holds the word."""
-        return [pid for pid, command in self.processes().items() if word in command]
+        """The processes whose command line holds the word, without forks of theirs that run another program in a
+        moment."""
+        found = {pid for pid, command in self.processes().items() if word in command}
+        return [pid for pid in found if parent_of(pid) not in found]
 
     def tools(self) -> list[int]:
         """The commands that agents run now, whole sandbox included."""
@@ -116,6 +118,13 @@ class Ground:
         for pid in self.processes():
             kill(pid)
         shutil.rmtree(self.base, ignore_errors=True)
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def kill(pid: int) -> bool:

@@ -34,6 +34,7 @@ class Part:
     def fail(self, text: str) -> None:
         """Note a failure."""
         self.failures.append(text)
+        self.progress(f"FAILED: {text[:500]}")
 
     def progress(self, text: str) -> None:
         """Say how far it is."""
