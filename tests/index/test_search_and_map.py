@@ -62,6 +62,7 @@ async def test_what_a_text_names_or_lists_speaks_for_a_file(tmp_path: Path, make
     )
     types = "# A pool of clients.\nclass Pool:\n    pass\n"
     files = {**SHOP, "shop/talk.py": words * 3, "shop/deep/pool.py": types}
+    files["shop/retryBudgetTimeout.py"] = "LEFT = 3\n"
     index = await make_index(make_repository(tmp_path / "repo", files))
     trace = (
         "the request fails\nTraceback (most recent call last):\n"
@@ -74,6 +75,10 @@ async def test_what_a_text_names_or_lists_speaks_for_a_file(tmp_path: Path, make
     rewards = {hit.path: (hit.explain or {})["rewards"] for hit in named.hits}
     assert "named" in rewards["shop/http_client.py"]
     assert "named" not in rewards["shop/talk.py"]
+    issue = "Restore what was\n\nA retry must keep its budget when there is a time-out."
+    spread = await index.search(issue, group_by="file", explain=True)
+    assert spread.hits[0].path == "shop/retryBudgetTimeout.py"
+    assert "words of the file name" in (spread.hits[0].explain or {})["rewards"]
     # A capital in a sentence means the type, where a file is called like it.
     mentioned = await index.search("what the Pool of clients is for", explain=True)
     assert mentioned.hits[0].path == "shop/deep/pool.py"
