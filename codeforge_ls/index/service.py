@@ -6,16 +6,17 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from codeforge_ls.index.changes import Changes, lone_surrogate, relative_path
+from codeforge_ls.index.changes import lone_surrogate, relative_path
 from codeforge_ls.index.embedding_job import EmbeddingJob, EmbeddingService
+from codeforge_ls.index.feed import Feed
 from codeforge_ls.index.limits import Fusion, IndexSettings, Limits, SearchSettings
 from codeforge_ls.index.owners import Owners
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
-from codeforge_ls.model.errors import CodeForgeError, InvalidInput, Unavailable
+from codeforge_ls.model.errors import InvalidInput, Unavailable
 from codeforge_ls.model.index import (
     CallAnswer,
     EdgeKind,
@@ -35,7 +36,7 @@ from codeforge_ls.model.index import (
     Symbol,
     SymbolAnswer,
 )
-from codeforge_ls.workers import Worker, WorkerDied, WorkerState
+from codeforge_ls.workers import Worker
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,6 @@ MAX_QUERY, MAX_NAME = 10_000, 500
 WALKED = (EdgeKind.CALL, EdgeKind.IMPORT, EdgeKind.INHERIT, EdgeKind.TEST, EdgeKind.PAIR)
 # Answers pass through the event loop: these keep each under a few milliseconds of decoding.
 MAX_LIMIT, MAX_SYMBOLS, MAX_BUDGET = 200, 5_000, 100_000
-RETRY_SECONDS = 0.2
 
 
 class Index:
@@ -75,11 +75,6 @@ class Index:
         self._status = IndexStatus(state=IndexState.EMPTY, percent=0)
         self._on_status = on_status
         self._progress: set[Callable[[IndexStatus], None]] = set()
-        self._open: dict[str, str] = {}
-        self._waiting, self._sent = Changes(), Changes()
-        self._wake, self._settled = asyncio.Event(), asyncio.Event()
-        self._settled.set()
-        self._build_wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         arguments = [str(root), str(state), self._limits.to_json()]
         # One thread each: the workers are the parallelism, and BLAS threads cost memory.
@@ -90,15 +85,13 @@ class Index:
         }
         # -P: a module of the workspace must not be imported in place of ours.
         command = [sys.executable, "-P", "-m"]
-        self._writer = Worker(
-            "index",
+        self._feed = Feed(
             [*command, "codeforge_ls.index.worker", *arguments],
-            nice=10,
-            env=env,
-            on_notice=self._noticed,
-            on_start=self._writer_started,
-            on_crash=self._writer_crashed,
+            env,
+            lambda notice: self._take_status(notice.get("status")),
+            lambda why: self._take_status({**self._status.model_dump(), "state": "error", "message": why}),
         )
+        self._writer = self._feed.worker
         self._owners = Owners(root)
         self._writing_graph: asyncio.Task[bool] | None = None
         self._reader = Worker("query", [*command, "codeforge_ls.index.query_worker", *arguments], env=env)
@@ -110,8 +103,8 @@ class Index:
     async def start(self) -> None:
         """Begin to index in the background and return at once."""
         if not self._tasks:
-            self._build_wanted.set()
-            loops = [self._build_loop(), self._change_loop(), self._warm_reader()]
+            self._feed.build()
+            loops = [*self._feed.loops(), self._warm_reader()]
             if self._embedding:
                 loops.append(self._embedding.run())
             self._tasks = [asyncio.create_task(one) for one in loops]
@@ -150,7 +143,7 @@ class Index:
 
     def status(self) -> IndexStatus:
         """How complete and fresh the index is now. Costs nothing."""
-        pending = len(self._waiting) + len(self._sent)
+        pending = self._feed.pending
         if not pending and not self._embedding:
             return self._status
         legs = (*self._status.legs, self._embedding.state()) if self._embedding else self._status.legs
@@ -222,7 +215,7 @@ class Index:
         params: JsonObject = {
             "budget_tokens": _within("budget_tokens", budget_tokens, 1, MAX_BUDGET),
             "focus": [path for path in near if path],
-            "open": [*sorted(self._open)],
+            "open": [*sorted(self._feed.open)],
             "query": _text("query", query, MAX_QUERY) if query else "",
             "exclude": list(exclude),
         }
@@ -250,7 +243,7 @@ class Index:
         params: JsonObject = {
             "files": _within("files", files, 2, 200),
             "focus": [path for path in near if path],
-            "open": [*sorted(self._open)],
+            "open": [*sorted(self._feed.open)],
             "query": _text("query", query, MAX_QUERY) if query else "",
             "exclude": list(exclude),
         }
@@ -397,70 +390,24 @@ class Index:
         """An open document has this unsaved text; it counts instead of the file until ``document_closed``."""
         inside = relative_path(self._root, path)
         if inside:
-            text = text[: self._limits.max_file_bytes + 1]  # one too long is refused anyway, and so still is
-            self._open[inside] = text
-            self._waiting.write(inside, text)
-            self._note_changes()
+            # One too long is refused anyway, and so still is.
+            self._feed.write(inside, text[: self._limits.max_file_bytes + 1])
 
     async def document_closed(self, path: str) -> None:
         """The document is closed: the file on disk counts again."""
-        inside = relative_path(self._root, path)
-        if inside and self._open.pop(inside, None) is not None:
-            self._waiting.close(inside)
-            self._note_changes()
+        if inside := relative_path(self._root, path):
+            self._feed.close(inside)
 
     async def files_changed(self, paths: Sequence[str]) -> None:
         """Files or folders were made, saved, renamed or deleted. Returns at once; double news cost nothing."""
         inside = {relative_path(self._root, path) for path in paths}
-        self._waiting.touch(path for path in inside if path is not None and path.split("/")[0] != ".git")
-        if self._waiting:
-            self._note_changes()
+        self._feed.touch(path for path in inside if path is not None and path.split("/")[0] != ".git")
 
     async def settled(self, within: float = 10.0) -> bool:
         """Wait until all changes known so far are in the index; False when ``within`` seconds did not suffice."""
-        try:
-            await asyncio.wait_for(self._settled.wait(), within)
-        except TimeoutError:
-            return False
-        return True
+        return await self._feed.settled(within)
 
-    # -- inside: the two loops that feed the index worker
-
-    def _note_changes(self) -> None:
-        self._settled.clear()
-        self._wake.set()
-
-    async def _change_loop(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                self._sent, self._waiting = self._waiting, Changes()
-                if not await self._tried(self._writer.call("change", self._sent.message())):
-                    self._waiting.add_older(self._sent)
-                    await asyncio.sleep(RETRY_SECONDS)
-                self._sent = Changes()
-            self._settled.set()
-
-    async def _build_loop(self) -> None:
-        while True:
-            await self._build_wanted.wait()
-            self._build_wanted.clear()
-            if not await self._tried(self._writer.call("build", {})):
-                await asyncio.sleep(RETRY_SECONDS)
-                self._build_wanted.set()
-
-    async def _tried(self, call: Coroutine[None, None, JsonValue]) -> bool:
-        """Whether the call is done with. False only when the worker died over it and it should be sent again."""
-        try:
-            await call
-        except WorkerDied:
-            return False
-        except CodeForgeError as error:
-            log.warning("index worker: %s", error.text)
-            if self._writer.state is WorkerState.GAVE_UP:
-                self._take_status({**self._status.model_dump(), "state": "error", "message": error.text})
-        return True
+    # -- inside
 
     async def _warm_reader(self) -> None:
         """Start the query worker before the first question: its imports take half a second."""
@@ -468,20 +415,6 @@ class Index:
             await self._ask("warm", {})
         except Unavailable as error:
             log.warning("query worker: %s", error.text)
-
-    async def _writer_started(self) -> None:
-        """After each start: what was open is sent again and the disk is looked at again."""
-        for path, text in self._open.items():
-            self._waiting.write(path, text)
-        if self._open:
-            self._note_changes()
-        self._build_wanted.set()
-
-    def _writer_crashed(self, _name: str, _code: int) -> None:
-        self._build_wanted.set()
-
-    def _noticed(self, notice: JsonObject) -> None:
-        self._take_status(notice.get("status"))
 
     def _take_status(self, raw: JsonValue) -> None:
         if not isinstance(raw, dict):
@@ -499,17 +432,17 @@ class Index:
     # -- inside: questions
 
     async def _ask(self, method: str, params: JsonObject) -> JsonObject:
-        if not self._settled.is_set() and len(self._waiting) + len(self._sent) <= SETTLE_CHANGES:
+        if not self._feed.is_settled and self._feed.pending <= SETTLE_CHANGES:
             await self.settled(SETTLE_SECONDS)
         raw = await self._reader.call(method, params, repeat=True)
         if not isinstance(raw, dict):
             raise Unavailable("The query worker gave no answer.", hint="Try again.")
         if raw.get("bad_segment"):
             log.warning("the base segment is unusable: %s", raw["bad_segment"])
-            await self._tried(self._writer.call("drop_segment", {}))
+            await self._feed.tried(self._writer.call("drop_segment", {}))
         if raw.get("bad_vectors"):
             log.warning("vectors of segments are unusable: %s", raw["bad_vectors"])
-            await self._tried(self._writer.call("drop_vectors", {"segments": raw["bad_vectors"]}))
+            await self._feed.tried(self._writer.call("drop_vectors", {"segments": raw["bad_vectors"]}))
         if raw.get("graph_stale"):
             self._renew_graph(damaged=raw["graph_stale"] == "damaged")
         return raw
@@ -519,7 +452,7 @@ class Index:
         idle = self._writing_graph is None or self._writing_graph.done()
         if idle and self._status.state is IndexState.READY:
             self._writing_graph = asyncio.create_task(
-                self._tried(self._writer.call("write_graph", {"damaged": damaged}))
+                self._feed.tried(self._writer.call("write_graph", {"damaged": damaged}))
             )
 
     def _condition(self, raw: JsonObject) -> IndexStatus:

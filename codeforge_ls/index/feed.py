@@ -1,0 +1,135 @@
+"""Feeds the index worker: builds, unsaved texts and changed paths, sent again whenever the worker died over them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+from codeforge_ls.index.changes import Changes
+from codeforge_ls.model.base import JsonObject, JsonValue
+from codeforge_ls.model.errors import CodeForgeError
+from codeforge_ls.workers import Worker, WorkerDied, WorkerState
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.2
+PRIORITY = 10  # nice: the index gives way to the answers
+
+
+class Feed:
+    """The index worker and what it is to know. ``open`` has the documents with unsaved text, by path.
+
+    ``on_notice`` gets what the worker tells, ``on_gave_up`` why there will be no worker any more.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        on_notice: Callable[[JsonObject], None],
+        on_gave_up: Callable[[str], None],
+    ) -> None:
+        self.worker = Worker(
+            "index",
+            command,
+            nice=PRIORITY,
+            env=env,
+            on_notice=on_notice,
+            on_start=self._started,
+            on_crash=lambda _name, _code: self.build(),
+        )
+        self.open: dict[str, str] = {}
+        self._on_gave_up = on_gave_up
+        self._waiting, self._sent = Changes(), Changes()
+        self._wake, self._settled = asyncio.Event(), asyncio.Event()
+        self._settled.set()
+        self._build_wanted = asyncio.Event()
+
+    def loops(self) -> tuple[Coroutine[None, None, None], ...]:
+        """What has to run beside: the building, and the sending of changes."""
+        return self._build_loop(), self._change_loop()
+
+    def build(self) -> None:
+        """Have the index brought up to date with the disk, soon."""
+        self._build_wanted.set()
+
+    def write(self, path: str, text: str) -> None:
+        """A document has unsaved text."""
+        self.open[path] = text
+        self._waiting.write(path, text)
+        self._note()
+
+    def close(self, path: str) -> None:
+        """A document is closed; nothing if it was not open."""
+        if self.open.pop(path, None) is not None:
+            self._waiting.close(path)
+            self._note()
+
+    def touch(self, paths: Iterable[str]) -> None:
+        """Files or folders were made, saved, renamed or deleted."""
+        self._waiting.touch(paths)
+        if self._waiting:
+            self._note()
+
+    @property
+    def pending(self) -> int:
+        """How many paths the worker does not know of yet, or has not answered for."""
+        return len(self._waiting) + len(self._sent)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the worker has taken in all that is known."""
+        return self._settled.is_set()
+
+    async def settled(self, within: float) -> bool:
+        """Wait until it has; False when ``within`` seconds did not suffice."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), within)
+        except TimeoutError:
+            return False
+        return True
+
+    async def tried(self, call: Coroutine[None, None, JsonValue]) -> bool:
+        """Whether a call is done with. False only when the worker died over it and it should be sent again."""
+        try:
+            await call
+        except WorkerDied:
+            return False
+        except CodeForgeError as error:
+            log.warning("index worker: %s", error.text)
+            if self.worker.state is WorkerState.GAVE_UP:
+                self._on_gave_up(error.text)
+        return True
+
+    def _note(self) -> None:
+        self._settled.clear()
+        self._wake.set()
+
+    async def _change_loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                self._sent, self._waiting = self._waiting, Changes()
+                if not await self.tried(self.worker.call("change", self._sent.message())):
+                    self._waiting.add_older(self._sent)
+                    await asyncio.sleep(RETRY_SECONDS)
+                self._sent = Changes()
+            self._settled.set()
+
+    async def _build_loop(self) -> None:
+        while True:
+            await self._build_wanted.wait()
+            self._build_wanted.clear()
+            if not await self.tried(self.worker.call("build", {})):
+                await asyncio.sleep(RETRY_SECONDS)
+                self._build_wanted.set()
+
+    async def _started(self) -> None:
+        """After each start: what was open is sent again and the disk is looked at again."""
+        for path, text in self.open.items():
+            self._waiting.write(path, text)
+        if self.open:
+            self._note()
+        self.build()
