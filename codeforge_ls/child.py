@@ -1,7 +1,9 @@
-"""What a child process does first. Standard library only: short-lived children start in a fraction of the time."""
+"""What a process of ours does first. Standard library only: short-lived children start in a fraction of the time."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -13,6 +15,11 @@ def die_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def end_quickly() -> None:
+    """At the end, do not look through all that was ever loaded for garbage: it takes seconds and frees nothing."""
+    atexit.register(gc.freeze)
 
 
 def take_stdio() -> tuple[int, int]:

@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from enum import StrEnum
 from pathlib import Path
 
-from codeforge_ls.child import die_with_parent, take_stdio
+from codeforge_ls.child import die_with_parent, end_quickly, take_stdio
 from codeforge_ls.logs import request_id, start_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, Unavailable, error_from_json
@@ -264,6 +264,7 @@ async def serve(
     ``background`` runs beside them and is given a function that sends notices (lines without an id).
     """
     die_with_parent()
+    end_quickly()
     wire_in, wire_out = take_stdio()
     state = os.environ.get(STATE_DIR)
     start_logging(service, Path(state) if state else None, os.environ.get(LOG_LEVEL, "info"))

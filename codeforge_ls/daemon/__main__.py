@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from codeforge_ls.child import end_quickly
 from codeforge_ls.daemon.election import Claim, NotElected
 from codeforge_ls.daemon.host import SESSIONS, Host
 from codeforge_ls.daemon.processes import kill_descendants, leave_within
@@ -49,6 +50,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run the daemon or the embedded session; returns the exit code. The loser of an election returns 0."""
+    end_quickly()
     options = arguments()
     report = Reporter(options.ready_fd)
     sys.setswitchinterval(SWITCH_SECONDS)
