@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePosixPath
+from posixpath import splitext
 
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.tokens import file_stem, stem, tokens
@@ -240,9 +240,9 @@ def _reward_names(words: Sequence[str], found: Mapping[ChunkPlace, Ranked], top:
     for one in found.values():
         path = one.place.path
         if path not in by_path:
-            name = PurePosixPath(path)
-            folder = len(wanted & _stems(name.parent.name)) / len(wanted)
-            parts = _stems(name.stem)
+            above, _, name = path.rpartition("/")
+            folder = len(wanted & _stems(above.rpartition("/")[2])) / len(wanted)
+            parts = _stems(splitext(name)[0])
             by_path[path] = FILE_NAME * _share(wanted, parts) + NAMED_WHOLE * _share(parts, wanted), folder
         one.reward("file name", top * by_path[path][0])
         one.reward("folder", FOLDER * top * by_path[path][1])
@@ -277,9 +277,10 @@ def _share(wanted: Set[str], parts: Set[str]) -> float:
     """The share of the wanted words that are in a name, or begin a word of it, or are begun by one."""
     if not wanted:
         return 0.0
-    hits = sum(1 for word in wanted if word in parts or any(_akin(word, part) for part in parts))
+    hits = len(wanted & parts)
+    for word in wanted - parts:
+        for part in parts:
+            if (part.startswith(word) or word.startswith(part)) and len(part) > 2 < len(word):
+                hits += 1
+                break
     return hits / len(wanted)
-
-
-def _akin(word: str, part: str) -> bool:
-    return min(len(word), len(part)) >= 3 and (part.startswith(word) or word.startswith(part))
