@@ -44,8 +44,8 @@ class Host:
     """What sessions get: the root at once, the workspace and its operations when they are asked for.
 
     Nothing heavy is imported before the first session asks for the workspace, which it does after its first
-    answer. Then the code of the other kinds of session is imported too, beside the loop, and the watchdog is
-    told that stalls count from now on.
+    answer. Then the watchdog is told that stalls count from now on, and a little later the code of the other
+    kinds of session is imported, beside the loop.
     """
 
     def __init__(
@@ -189,10 +189,11 @@ class Host:
         return workspace
 
     async def _get_ready(self) -> None:
-        """Import what the other kinds of session need, so that their first client finds it there.
-
-        Not at once: the first client still waits for its first answers.
-        """
+        """From now on stalls count. Then import what the other kinds of session need, so that their first client
+        finds it there; not at once: the first client still waits for its first answers."""
+        gc.freeze()  # what is loaded now stays: later collections need not walk through it
+        await asyncio.sleep(0)  # so that this very slice does not count
+        self._watchdog.mark_ready()
         await asyncio.sleep(GET_READY_SECONDS)
         for role, module in SESSIONS.items():
             if role == self._role:
@@ -201,6 +202,4 @@ class Host:
                 await asyncio.to_thread(importlib.import_module, module)
             except Exception:
                 log.exception("sessions of kind %s cannot be served", role)
-        gc.freeze()  # what is loaded now stays: later collections need not walk through it
-        await asyncio.sleep(0)  # so that this very slice does not count
-        self._watchdog.mark_ready()
+        gc.freeze()
