@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codeforge_ls import __version__
+from codeforge_ls.child import importing
 from codeforge_ls.daemon.processes import adopt_orphans
 from codeforge_ls.daemon.watchdog import Watchdog
 
@@ -167,8 +168,9 @@ class Host:
         return opening.cancelled() or opening.exception() is not None
 
     async def _open(self) -> Workspace:
-        for name in WORKSPACE_CODE:
-            await asyncio.to_thread(importlib.import_module, name)
+        with importing():
+            for name in WORKSPACE_CODE:
+                await asyncio.to_thread(importlib.import_module, name)
         from codeforge_ls.config import ConfigStore, state_dir
         from codeforge_ls.logs import start_logging
         from codeforge_ls.workspace import Workspace
@@ -195,11 +197,11 @@ class Host:
         await asyncio.sleep(0)  # so that this very slice does not count
         self._watchdog.mark_ready()
         await asyncio.sleep(GET_READY_SECONDS)
-        for role, module in SESSIONS.items():
-            if role == self._role:
-                continue
-            try:
-                await asyncio.to_thread(importlib.import_module, module)
-            except Exception:
-                log.exception("sessions of kind %s cannot be served", role)
-        gc.freeze()
+        with importing():
+            for role, module in SESSIONS.items():
+                if role == self._role:
+                    continue
+                try:
+                    await asyncio.to_thread(importlib.import_module, module)
+                except Exception:
+                    log.exception("sessions of kind %s cannot be served", role)

@@ -11,11 +11,13 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from codeforge_ls import __version__
+from codeforge_ls.child import importing
 from codeforge_ls.daemon.election import Claim
 from codeforge_ls.daemon.host import SESSIONS, Host
 from codeforge_ls.daemon.peer import Agents, Process, credentials, is_inside_tool, lineage
@@ -55,7 +57,9 @@ def version_key(text: str) -> tuple[int, ...]:
 
 async def entry_point(role: str) -> Serve:
     """The coroutine that serves a kind of session, imported beside the loop."""
-    module = await asyncio.to_thread(importlib.import_module, SESSIONS[role])
+    name = SESSIONS[role]
+    with contextlib.nullcontext() if name in sys.modules else importing():
+        module = await asyncio.to_thread(importlib.import_module, name)
     serve: Serve = getattr(module, f"serve_{role}")
     return serve
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import logging
 import os
 import warnings
 from types import ModuleType
 
+from codeforge_ls.child import importing
 from codeforge_ls.llm.conversation import chat_messages, chat_tools
 from codeforge_ls.llm.embed import embed
 from codeforge_ls.llm.failures import FailureKind, classify, failed
@@ -42,12 +42,8 @@ def import_litellm() -> ModuleType:
     """Import litellm, silent and offline. Costs 3-4 CPU seconds the first time."""
     os.environ.update(_SETTINGS)
     warnings.filterwarnings("ignore")
-    gc.disable()  # nothing that an import makes can be given back, and looking for it costs a tenth of the time
-    try:
+    with importing():
         litellm = importlib.import_module("litellm")
-        gc.freeze()
-    finally:
-        gc.enable()
     litellm.telemetry = False  # type: ignore[attr-defined] # a module known only at run time
     litellm.suppress_debug_info = True  # type: ignore[attr-defined] # as above
     litellm.disable_hf_tokenizer_download = True  # type: ignore[attr-defined] # as above

@@ -300,7 +300,7 @@ def test_whatever_is_allowed_runs_only_listed_programs(root: Path, tmp_path: Pat
     stubs.mkdir()
     for name in STUBS:
         stub = stubs / name
-        stub.write_text(f'#!/bin/bash\nprintf "%s\\n" "${{0##*/}} $1 $2" >> {log}\n')
+        stub.write_text(f'#!/bin/bash\nprintf "%s\\0" "${{0##*/}} $1 $2" >> {log}\n')
         stub.chmod(0o755)
     work = tmp_path / "work"
     (work / "src").mkdir(parents=True)
@@ -317,7 +317,7 @@ def test_whatever_is_allowed_runs_only_listed_programs(root: Path, tmp_path: Pat
             timeout=20,
             check=False,
         )
-        for ran in log.read_text().splitlines():
+        for ran in log.read_text().split("\0")[:-1]:
             words = ran.split()
             assert any(words[: len(rule)] == rule for rule in rules), (candidate, ran)
         assert [path.name for path in work.iterdir()] == ["src"], candidate

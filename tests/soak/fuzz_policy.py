@@ -117,7 +117,8 @@ def _run(part: Part, ground: Ground, commands: list[str]) -> None:
     (place / "a.txt").write_text("canary")
     for name in STUBS:
         stub = stubs / name
-        stub.write_text(f'#!/bin/sh\necho "{name} $*" >> "$STUB_LOG"\n')
+        # A call ends in NUL: arguments hold line ends, and dash's echo makes some more.
+        stub.write_text(f'#!/bin/sh\nprintf \'%s\\0\' "{name} $*" >> "$STUB_LOG"\n')
         stub.chmod(0o755)
     sandbox = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
                "--bind", str(ground.base), str(ground.base), "--unshare-all", "--die-with-parent",
@@ -131,7 +132,7 @@ def _run(part: Part, ground: Ground, commands: list[str]) -> None:
         part.fail(f"the sandbox for allowed commands: exit {done.returncode}: {done.stderr[-300:]!r}")
     seen = 0
     for number, command in enumerate(commands):
-        calls = (out / str(number)).read_text().splitlines() if (out / str(number)).exists() else []
+        calls = (out / str(number)).read_text().split("\0")[:-1] if (out / str(number)).exists() else []
         seen += bool(calls)
         for call in calls:
             if not any(call == listed or call.startswith(f"{listed} ") for listed in LISTED):
