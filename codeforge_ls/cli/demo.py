@@ -155,9 +155,8 @@ class Demo:
         self._title("Take it back")
         run_id = json.loads(self._read("runs", "--limit", "1", "--json"))["runs"][0]["id"]
         tested = self._exit_codes(run_id)
-        proved = tested == [1, 0] or bool(
-            os.environ.get("CODEFORGE_LLM_MODEL")
-        )  # a real model runs what it likes
+        # A real model runs what it likes.
+        proved = tested == [1, 0] or bool(os.environ.get("CODEFORGE_LLM_MODEL"))
         if changed:
             self._must("rewind", run_id, "--to", "first")
         same = _fingerprint(self._repo) == before

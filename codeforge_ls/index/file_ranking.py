@@ -15,9 +15,8 @@ CHUNKS, WHOLE, NAME, MEANING = 1.0, 0.5, 0.2, 0.1  # shares in the score of a fi
 SAID, SAID_PARTS = 0.4, 3  # for a file whose name has so many words that are anywhere in the text
 NAMED, WRITTEN = 0.3, 1.5  # for a file that is called like an identifier of the text, or whose path is in it
 BETWEEN = re.compile(r"[\s\"'`()<>\[\]{},:;=]+")
-HYPHENATED = re.compile(
-    r"(?<![\w-])([A-Za-z]{2,})-([A-Za-z]{2,})(?![\w-])"
-)  # ``run-time`` is ``runtime`` in a name
+# ``run-time`` is ``runtime`` in a name.
+HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{2,})-([A-Za-z]{2,})(?![\w-])")
 FILE = re.compile(r"\.[A-Za-z]\w{0,9}$")  # how a path ends, as in stack traces and lists of files
 MOST_PATHS = 200
 

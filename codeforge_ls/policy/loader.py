@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,11 @@ from codeforge_ls.policy.judge_command import judge_command
 from codeforge_ls.policy.rules import Place, path_applies, speaks_of_commands
 
 if TYPE_CHECKING:
+    from ruamel.yaml.composer import Composer
     from ruamel.yaml.nodes import Node
 
 MAX_BYTES = 64 << 10  # the parser needs about a second for that much
 MAX_DEPTH = 12
-# Where an anchor, an alias or a tag could begin; inside quotes and comments it is none.
-TRICKS = re.compile(r"(?:^|[\s\[{,:])[&*!]", re.MULTILINE)
 MAX_RULES = 500
 MAX_ENTRIES = 500
 MAX_TEXT = 1024  # characters of one glob, command or example
@@ -133,40 +132,51 @@ def _compose(text: str) -> Node:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _strict_composer()
     try:
-        if TRICKS.search(text):  # the look at every event takes as long as the rest together
-            _refuse_tricks(text)
-        node: Node | None = YAML(typ="safe", pure=True).compose(text)
+        node: Node | None = yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise Broken(f"it is not valid YAML: {error.problem}", mark.line + 1 if mark else 0) from error
-    except RecursionError as error:
-        raise Broken("it is nested too deeply") from error
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise Broken(f"it is not valid YAML: {str(error)[:200] or type(error).__name__}") from error
     if node is None:
         raise Broken("the file is empty", 1)
     return node
 
 
-def _refuse_tricks(text: str) -> None:
-    """Aliases multiply, tags construct: a policy needs neither."""
-    from ruamel.yaml import YAML, events
+@cache
+def _strict_composer() -> type[Composer]:
+    """A composer that refuses as it reads: aliases multiply, tags construct, depth recurses; a policy needs none."""
+    from ruamel.yaml import events
+    from ruamel.yaml.composer import Composer
 
-    for event in YAML(typ="safe", pure=True).parse(text):
-        line = event.start_mark.line + 1
-        if isinstance(event, events.AliasEvent) or getattr(event, "anchor", None):
-            raise Broken("anchors and aliases are not supported", line)
-        if isinstance(event, events.NodeEvent) and getattr(event, "tag", None):
-            raise Broken("tags are not supported", line)
+    class StrictComposer(Composer):
+        nesting = 0
+
+        def compose_node(self, parent: Node | None, index: object) -> Node:
+            event = self.parser.peek_event()
+            line = event.start_mark.line + 1
+            if isinstance(event, events.AliasEvent) or getattr(event, "anchor", None):
+                raise Broken("anchors and aliases are not supported", line)
+            if getattr(event, "tag", None):
+                raise Broken("tags are not supported", line)
+            nested = isinstance(event, events.CollectionStartEvent)
+            self.nesting += nested
+            if self.nesting > MAX_DEPTH:
+                raise Broken("it is nested too deeply", line)
+            node: Node = super().compose_node(parent, index)
+            self.nesting -= nested
+            return node
+
+    return StrictComposer
 
 
 def _construct(node: Node, at: tuple[str | int, ...], lines: _Lines) -> JsonValue:
     from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
     lines[at] = int(node.start_mark.line) + 1
-    if len(at) > MAX_DEPTH:
-        raise Broken("it is nested too deeply", lines[at])
     if isinstance(node, MappingNode):
         whole: dict[str, JsonValue] = {}
         for key, value in node.value:
