@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
 from codeforge_ls.index.changes import Changes
 from codeforge_ls.model.base import JsonObject, JsonValue
@@ -44,7 +44,8 @@ class Feed:
         self._waiting, self._sent = Changes(), Changes()
         self._wake, self._settled = asyncio.Event(), asyncio.Event()
         self._settled.set()
-        self._build_wanted = asyncio.Event()
+        self._build_wanted, self._force = asyncio.Event(), False
+        self._waiting_for_build: list[asyncio.Future[JsonValue]] = []
 
     def loops(self) -> tuple[Coroutine[None, None, None], ...]:
         """What has to run beside: the building, and the sending of changes."""
@@ -53,6 +54,17 @@ class Feed:
     def build(self) -> None:
         """Have the index brought up to date with the disk, soon."""
         self._build_wanted.set()
+
+    async def built(self, *, force: bool) -> JsonValue:
+        """The same, with the status when it is; wishes that come before a build begins are met by that one.
+
+        Whoever is cancelled stops waiting; the build goes on, for half an index helps nobody.
+        """
+        done: asyncio.Future[JsonValue] = asyncio.get_running_loop().create_future()
+        self._waiting_for_build.append(done)
+        self._force |= force
+        self.build()
+        return await done
 
     def write(self, path: str, text: str) -> None:
         """A document has unsaved text."""
@@ -90,7 +102,7 @@ class Feed:
             return False
         return True
 
-    async def tried(self, call: Coroutine[None, None, JsonValue]) -> bool:
+    async def tried(self, call: Awaitable[JsonValue]) -> bool:
         """Whether a call is done with. False only when the worker died over it and it should be sent again."""
         try:
             await call
@@ -119,17 +131,43 @@ class Feed:
             self._settled.set()
 
     async def _build_loop(self) -> None:
-        while True:
-            await self._build_wanted.wait()
-            self._build_wanted.clear()
-            if not await self.tried(self.worker.call("build", {})):
-                await asyncio.sleep(RETRY_SECONDS)
-                self._build_wanted.set()
+        try:
+            while True:
+                await self._build_wanted.wait()
+                self._build_wanted.clear()
+                await self._build_once()
+        finally:
+            for done in self._waiting_for_build:
+                done.cancel()
+
+    async def _build_once(self) -> None:
+        force, self._force = self._force, False
+        building = asyncio.ensure_future(self.worker.call("build", {"force": force}))
+        waiting = len(self._waiting_for_build)
+        if await self.tried(building):
+            served, self._waiting_for_build = (
+                self._waiting_for_build[:waiting],
+                self._waiting_for_build[waiting:],
+            )
+            for done in served:
+                _pass_on(building, done)
+        else:
+            self._force |= force
+            await asyncio.sleep(RETRY_SECONDS)
+            self.build()
 
     async def _started(self) -> None:
-        """After each start: what was open is sent again and the disk is looked at again."""
+        """After each start what was open is sent again."""
         for path, text in self.open.items():
             self._waiting.write(path, text)
         if self.open:
             self._note()
-        self.build()
+
+
+def _pass_on(result: asyncio.Future[JsonValue], done: asyncio.Future[JsonValue]) -> None:
+    if done.done():
+        return
+    if error := result.exception():
+        done.set_exception(error)
+    else:
+        done.set_result(result.result())

@@ -126,6 +126,11 @@ class Intake:
         self._batch_start = time.monotonic()
         return self._db.generation
 
+    def end_build(self) -> None:
+        """Commit what a build took in; from now on contents are looked up before they are parsed."""
+        self.commit()
+        self._has_contents = self._db.has_contents()
+
     # -- inside
 
     def _known(self, path: str, source: Source) -> bool:

@@ -134,8 +134,7 @@ class Index:
         if on_progress:
             self._progress.add(on_progress)
         try:
-            raw = await self._writer.call("build", {"force": force}, repeat=True)
-            self._take_status(raw)
+            self._take_status(await self._feed.built(force=force))
             return self.status()
         finally:
             if on_progress:

@@ -150,7 +150,7 @@ class IndexWorker:
         self._found, self._left = len(listing.files), len(todo)
         self._send_status()
         await self._take_all(todo)
-        self._intake.commit()
+        self._intake.end_build()
         self._db.begin()
         self._db.drop_old_contents()
         self._db.commit()
