@@ -8,6 +8,7 @@ import sqlite3
 import time
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,21 +153,16 @@ class IndexDatabase:
         execute("INSERT INTO source VALUES (?, ?)", (key, found.text))
         return key
 
-    def _name_ids(self, names: Iterable[str]) -> bytes:
-        known, ids = self._names, array("I")
-        for name in names:
-            number = known.get(name)
-            if number is None:
-                row = self._db.execute("SELECT id FROM name WHERE text = ?", (name,)).fetchone()
-                number = (
-                    row[0]
-                    if row
-                    else self._db.execute("INSERT INTO name VALUES (NULL, ?)", (name,)).lastrowid
-                )
-                assert number is not None  # noqa: S101 - found or just inserted
-                known[name] = number
-            ids.append(number)
-        return ids.tobytes()
+    def _name_ids(self, names: Sequence[str]) -> bytes:
+        known = self._names
+        if unknown := [name for name in names if name not in known]:
+            sql = "SELECT text, id FROM name WHERE text IN (SELECT value FROM json_each(?))"
+            known.update(self._db.execute(sql, (json.dumps(unknown),)))
+            last = self._db.execute("SELECT coalesce(max(id), 0) FROM name").fetchone()[0]
+            new = dict(zip((name for name in unknown if name not in known), count(last + 1)))
+            self._db.executemany("INSERT INTO name VALUES (?, ?)", ((key, name) for name, key in new.items()))
+            known.update(new)
+        return array("I", map(known.__getitem__, names)).tobytes()
 
     def forget_names(self) -> None:
         """Let go of the names remembered for speed; they are looked up again when needed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # Raise it when the tags, chunks or tokens made from the same source change: all content is parsed anew.
 FORMAT = 4
+
+KIND = re.compile(r"@definition\.(\w+)")
+NUMBERED = re.compile(r"@(?:name|receiver|definition\.\w+)")
 
 QUERIES = Path(__file__).parent / "queries"
 QUERY_FILES = {"tsx": ("typescript", "tsx"), "terraform": ("hcl",)}
@@ -73,11 +77,15 @@ def _test_languages(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A loaded grammar with its compiled tag queries: what is defined, and what is used and imported."""
+    """A loaded grammar with its compiled tag query.
+
+    In the query the captures of a pattern that defines something carry the number of the pattern: ``name.3``,
+    ``definition.class.3``, ``receiver.3``. ``kinds`` are the numbers of those patterns with what they define.
+    """
 
     language: Language
-    definitions: Query
-    uses: Query
+    tags: Query
+    kinds: tuple[tuple[int, tuple[str, ...]], ...]
 
 
 class NoGrammar(Exception):
@@ -109,10 +117,10 @@ def grammar(language: str) -> Grammar:
 
     try:
         loaded = get_language(language)  # type: ignore[arg-type]  # the names come from our own table
-        # Two walks are cheaper than one: matches are needed for definitions only, and each costs a dictionary.
         patterns = (query_text(language) or generic_patterns(loaded)).splitlines()
-        definitions = "\n".join(one for one in patterns if "@definition" in one)
-        uses = "\n".join(one for one in patterns if "@definition" not in one)
-        return Grammar(loaded, Query(loaded, definitions), Query(loaded, uses))
+        kinds = [(at, tuple(sorted(set(KIND.findall(one))))) for at, one in enumerate(patterns)]
+        # One walk and no dictionary for each match: what belongs together is told by the numbers.
+        numbered = [NUMBERED.sub(rf"\g<0>.{at}", one) for at, one in enumerate(patterns)]
+        return Grammar(loaded, Query(loaded, "\n".join(numbered)), tuple(one for one in kinds if one[1]))
     except Exception as reason:  # any failure of foreign code means the same: no grammar
         raise NoGrammar(f"no grammar for {language}: {reason}") from reason

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, count
+from operator import add
 
 
 class Lines:
@@ -11,7 +12,8 @@ class Lines:
 
     def __init__(self, source: bytes) -> None:
         self.source = source
-        self.starts = [0, *accumulate(len(line) + 1 for line in source.split(b"\n"))]
+        ends = accumulate(map(len, source.split(b"\n")))
+        self.starts = [0, *map(add, ends, count(1))]
         self.is_ascii = source.isascii()
 
     def __len__(self) -> int:

@@ -81,10 +81,8 @@ def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None =
 
 
 def beyond_link(root: Path, path: str) -> bool:
-    """Whether a folder above ``path`` is a symbolic link (or leads out of the root)."""
-    folder = os.path.normpath(path).rpartition("/")[0]
-    real_root = os.path.realpath(root)
-    return os.path.realpath(f"{real_root}/{folder}") != os.path.normpath(f"{real_root}/{folder}")
+    """Whether a folder above ``path``, which is relative to ``root``, is a symbolic link."""
+    return LinkCheck(root).beyond(path)
 
 
 class LinkCheck:
@@ -92,18 +90,22 @@ class LinkCheck:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[str, bool] = {}
+        self._known: dict[str, bool] = {"": False}
         self._until = 0.0
 
     def beyond(self, path: str) -> bool:
-        """Whether a folder above ``path`` is a symbolic link (or leads out of the root)."""
+        """Whether a folder above ``path``, which is relative to the root, is a symbolic link."""
         if time.monotonic() > self._until:
-            self._known.clear()
+            self._known = {"": False}
             self._until = time.monotonic() + LINK_SECONDS
-        folder = path.rpartition("/")[0]
-        if folder not in self._known:
-            self._known[folder] = beyond_link(self._root, path)
-        return self._known[folder]
+        folder, unknown = path.rpartition("/")[0], []
+        while (known := self._known.get(folder)) is None:
+            unknown.append(folder)
+            folder = folder.rpartition("/")[0]
+        for folder in reversed(unknown):
+            known = known or os.path.islink(f"{self._root}/{folder}")  # noqa: PTH114 - ten times as fast
+            self._known[folder] = known
+        return known
 
 
 def check_text(raw: bytes, limits: Limits, cap: int | None = None) -> bytes | Refusal:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from codeforge_ls.index.grammars import Grammar
@@ -65,7 +65,6 @@ class Tags:
 
 @dataclass(slots=True)
 class _Found:
-    pattern: int
     kind: str
     name: str
     name_start: int
@@ -74,49 +73,103 @@ class _Found:
     receiver: str
 
 
+Captures = Mapping[str, Sequence["Node"]]
+
+
 def read_tags(text: Lines, language: str, known: Grammar) -> Tags:
     """Parse a source (UTF-8) and collect its tags. May never return: the caller holds the deadline."""
     from tree_sitter import Parser, QueryCursor
 
-    root = Parser(known.language).parse(text.source).root_node
-    tags = Tags()
-    found: dict[int, _Found] = {}
-    for pattern, captures in QueryCursor(known.definitions).matches(root):
-        _note_definition(pattern, captures, found, text)
-    tags.definitions = _nest(found.values(), text, language)
-    captured = QueryCursor(known.uses).captures(root)
-    for node in sorted(captured.get("import", ()), key=attrgetter("start_byte")):  # they come in any order
+    captured = QueryCursor(known.tags).captures(Parser(known.language).parse(text.source).root_node)
+    found = _definitions(captured, known, text)
+    tags = Tags(_nest(found.values(), text, language))
+    for node in sorted(captured.get("import", ()), key=_START):  # they come in any order
         tags.imports.append((_module(_text(text, node)), text.row(node.start_byte) + 1))
     tags.uses = _uses(_places(captured, found), text)
     return tags
 
 
+def _definitions(captured: Captures, known: Grammar, text: Lines) -> dict[int, _Found]:
+    """The definitions by the starts of their names; of two for one name that of the earlier pattern."""
+    found: dict[int, _Found] = {}
+    for pattern, kinds in known.kinds:
+        names = captured.get(f"name.{pattern}")
+        if not names:
+            continue
+        wholes = [
+            (node.start_byte, -node.end_byte, kind)
+            for kind in kinds
+            for node in captured.get(f"definition.{kind}.{pattern}", ())
+        ]
+        wholes.sort()
+        receivers = {
+            whole: _text(text, node)
+            for node, whole in _inside(captured.get(f"receiver.{pattern}", ()), wholes)
+        }
+        for node, whole in _inside(names, wholes):
+            start = node.start_byte
+            if start not in found and len(found) < MAX_SYMBOLS:
+                found[start] = _Found(
+                    whole[2], _text(text, node), start, whole[0], -whole[1], receivers.get(whole, "")
+                )
+    return found
+
+
+_Whole = tuple[
+    int, int, str
+]  # start, end below zero, kind: in this order an outer one comes before those inside
+_START = attrgetter("start_byte")
+
+
+def _inside(nodes: Iterable[Node], wholes: Sequence[_Whole]) -> Iterator[tuple[Node, _Whole]]:
+    """Each node with the innermost of the ordered ``wholes`` around it."""
+    around: list[_Whole] = []
+    at = 0
+    for node in sorted(nodes, key=_START):
+        start = node.start_byte
+        while at < len(wholes) and wholes[at][0] <= start:
+            around.append(wholes[at])
+            at += 1
+        while around and -around[-1][1] <= start:
+            around.pop()
+        if around:
+            yield node, around[-1]
+
+
 def _uses(places: Mapping[int, tuple[int, int]], text: Lines) -> dict[str, list[tuple[int, int, int]]]:
-    """The uses by name. There are far more than definitions: nothing here is a call that need not be."""
-    uses: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    """The uses by name. There are far more than definitions: nothing in the loop is a call that need not be."""
+    written: defaultdict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
     source, starts, plain = text.source, text.starts, text.is_ascii
-    line, next_line = 0, 0
+    line, line_start, next_line = 0, 0, 0
     for start in sorted(places)[:MAX_REFERENCES]:
         code, end = places[start]
-        raw = source[start:end]
-        if len(raw) > MAX_NAME or b"." in raw or b":" in raw:
-            name = _cut(text, start, end)
-            if QUALIFIED.fullmatch(name):
-                last = SEPARATOR.split(name)[-1]
-                start += len(name.encode()) - len(last.encode())  # noqa: PLW2901 - where the name itself begins
-                name = last
-            uses[name].append((code, *text.place(start)))
-            continue
         while next_line <= start:
-            line += 1
+            line, line_start = line + 1, next_line
             next_line = starts[line]
-        uses[raw.decode("utf-8", "replace")].append(
-            (code, line, start - starts[line - 1]) if plain else (code, *text.place(start))
+        written[source[start:end]].append(
+            (code, line, start - line_start) if plain else (code, *text.place(start))
         )
+    uses: dict[str, list[tuple[int, int, int]]] = {}
+    for raw, found in written.items():
+        name, before = _last_part(raw) if len(raw) > MAX_NAME or b"." in raw or b":" in raw else (raw, b"")
+        if before:  # the name itself begins behind it
+            units = len(before.decode().encode("utf-16-le")) // 2
+            found[:] = [(code, line, column + units) for code, line, column in found]
+        known = uses.setdefault(name.decode("utf-8", "replace"), found)
+        if known is not found:
+            known += found
+            known.sort(key=itemgetter(1, 2))
     return uses
 
 
-def _places(captured: Mapping[str, Sequence[Node]], found: Iterable[int]) -> dict[int, tuple[int, int]]:
+def _last_part(raw: bytes) -> tuple[bytes, bytes]:
+    """The name itself, ``Channel`` of ``Phoenix.Channel``, and what stands before it; too long a name is cut."""
+    name = _shortened(raw)
+    last = SEPARATOR.split(name)[-1] if QUALIFIED.fullmatch(name) else name
+    return last.encode(), name.removesuffix(last).encode()
+
+
+def _places(captured: Captures, found: Iterable[int]) -> dict[int, tuple[int, int]]:
     """The code and the end of each use by its start; a defined name is none."""
     places: dict[int, tuple[int, int]] = {}
     # Of two kinds at one place the first of USE_KINDS counts, but inheritance says more than any.
@@ -126,26 +179,6 @@ def _places(captured: Mapping[str, Sequence[Node]], found: Iterable[int]) -> dic
     for start in found:
         places.pop(start, None)
     return places
-
-
-def _note_definition(
-    pattern: int, captures: Mapping[str, Sequence[Node]], found: dict[int, _Found], text: Lines
-) -> None:
-    if "name" not in captures:
-        return
-    name = captures["name"][0]
-    start = name.start_byte
-    earlier = found.get(start)
-    if earlier.pattern <= pattern if earlier else len(found) >= MAX_SYMBOLS:
-        return
-    for capture, nodes in captures.items():
-        if capture.startswith("definition."):
-            receiver = captures.get("receiver")
-            outer = _text(text, receiver[0]) if receiver else ""
-            kind, whole = capture[11:], nodes[0]
-            found[start] = _Found(
-                pattern, kind, _text(text, name), start, whole.start_byte, whole.end_byte, outer
-            )
 
 
 def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definition]:
@@ -158,8 +191,10 @@ def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definitio
             open_scopes.pop()
         outer = [scope for _, scope, _ in open_scopes]
         whole = one.name
-        if QUALIFIED.fullmatch(whole):
-            one.name = _last(one, outer)
+        if "." in whole or ":" in whole:
+            if QUALIFIED.fullmatch(whole):
+                one.name = _last(one, outer)
+            whole = SEPARATOR.sub(".", whole)
         name, kind = one.name, one.kind
         if one.receiver:
             outer.append(one.receiver)
@@ -167,7 +202,7 @@ def _nest(found: Iterable[_Found], text: Lines, language: str) -> list[Definitio
             kind = "method"
         if kind == "variable" and name.isupper() and len(name) > 1:
             kind = "constant"
-        open_scopes.append((one.end, SEPARATOR.sub(".", whole), one.kind))
+        open_scopes.append((one.end, whole, one.kind))
         if kind == "scope":
             continue
         definition = _definition(one, kind, ".".join(outer), text)
@@ -212,9 +247,12 @@ def _text(text: Lines, node: Node) -> str:
 
 def _cut(text: Lines, start: int, end: int) -> str:
     """What stands between two offsets, cut to ``MAX_NAME`` characters."""
-    if end - start <= MAX_NAME:
-        return text.source[start:end].decode("utf-8", "replace")
-    return text.source[start : min(end, start + 4 * MAX_NAME)].decode("utf-8", "replace")[:MAX_NAME]
+    return _shortened(text.source[start : min(end, start + 4 * MAX_NAME)])
+
+
+def _shortened(raw: bytes) -> str:
+    """As text, cut to ``MAX_NAME`` characters."""
+    return raw[: 4 * MAX_NAME].decode("utf-8", "replace")[:MAX_NAME]
 
 
 def _module(text: str) -> str:

@@ -156,7 +156,9 @@ class IndexWorker:
         self._db.commit()
         self._db.forget_names()
         self._db.write_back()
-        await asyncio.gather(self._refresh_segment(), self._graph.write_if_missing())
+        # One after the other: together they would make the peak of memory, and the scan answers meanwhile.
+        await self._graph.write_if_missing()
+        await self._refresh_segment()
         if todo:
             log.info(
                 "looked at %d files; CPU seconds so far: symbols %.2f, words %.2f, segments %.2f",
