@@ -116,9 +116,10 @@ def invert(files: Iterable[tuple[str, int, list[ChunkRow], bytes]]) -> Postings:
     split, vocabulary = _splitting(raw)
     where = np.frombuffer(places, np.int32).reshape(-1, 3)
     width = len(raw)
-    by_chunk = text.matrix(width, TEXT) @ split
-    by_chunk = by_chunk + (of_path.matrix(width, WEIGHT_UNIT) @ split)[where[:, 0]]
-    by_chunk = by_chunk + defined.matrix(width, WEIGHT_UNIT) @ split
+    by_word = text.matrix(width, TEXT) + defined.matrix(width, WEIGHT_UNIT)
+    by_word = by_word + of_path.matrix(width, WEIGHT_UNIT)[where[:, 0]]
+    by_chunk = by_word @ split
+    del text, defined, by_word
     lengths = np.asarray(by_chunk.sum(axis=1), np.float32).reshape(-1)
     lists = by_chunk.tocsc()
     return Postings(
