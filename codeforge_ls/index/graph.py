@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -62,6 +63,7 @@ class CodeGraph:
         self._ranks: Floats = np.array(kept) if kept is not None else np.zeros(0)
         self._ranked_version = 0 if kept is not None else -1
         self._path_ranks: tuple[int, Ints] = (-1, np.zeros(0, np.int32))
+        self._changed_names: tuple[int, Mapping[int, list[tuple[int, int]]]] = (0, {})
 
     @cached_property
     def matrices(self) -> BaseMatrices:
@@ -352,9 +354,17 @@ class CodeGraph:
             alive = self.alive[files]
             files = files[alive]
             found = list(zip(files.tolist(), (symbols[alive] - starts[files]).tolist(), strict=True))
-        for file, changed in self.changed.items():
-            found.extend((file, at) for at, one in enumerate(changed.symbol_names) if one == name)
-        return found
+        return found + self._redefined().get(name, [])
+
+    def _redefined(self) -> Mapping[int, list[tuple[int, int]]]:
+        """Where changed files define which names."""
+        if self._changed_names[0] != self.version:
+            names = defaultdict[int, list[tuple[int, int]]](list)
+            for file, changed in self.changed.items():
+                for at, name in enumerate(changed.symbol_names):
+                    names[name].append((file, at))
+            self._changed_names = self.version, dict(names)
+        return self._changed_names[1]
 
     def file_of(self, symbols: Ints) -> npt.NDArray[np.int64]:
         """The files of symbols of the base."""
