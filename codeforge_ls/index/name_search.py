@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
 
@@ -96,16 +96,22 @@ class _Lines:
         likely = np.flatnonzero((self._letters & least) == least)
         starts = self._starts[likely].tolist()
         matching = (
-            at for at, start in zip(likely.tolist(), starts, strict=True) if pattern.match(self._buffer, start)
+            at
+            for at, start in zip(likely.tolist(), starts, strict=True)
+            if pattern.match(self._buffer, start)
         )
-        return self._numbers[[*islice(matching, limit)]].tolist()
+        numbers: list[int] = self._numbers[[*islice(matching, limit)]].tolist()
+        return numbers
 
     @cached_property
     def _letters(self) -> npt.NDArray[np.uint32]:
         """The letters of each name, a bit each, some sharing one."""
         bits = _bits(self._buffer)
         bits[self._starts[1:] - 1] = 0
-        return np.bitwise_or.reduceat(bits, self._starts[:-1]) if len(self._numbers) else bits[:0]
+        if not len(self._numbers):
+            return bits[:0]
+        masks: npt.NDArray[np.uint32] = np.bitwise_or.reduceat(bits, self._starts[:-1])
+        return masks
 
 
 def _folded(text: str) -> bytes:
@@ -113,4 +119,7 @@ def _folded(text: str) -> bytes:
 
 
 def _bits(text: bytes) -> npt.NDArray[np.uint32]:
-    return np.left_shift(np.uint32(1), np.frombuffer(text, np.uint8) & 31, dtype=np.uint32)
+    bits: npt.NDArray[np.uint32] = np.left_shift(
+        np.uint32(1), np.frombuffer(text, np.uint8) & 31, dtype=np.uint32
+    )
+    return bits
