@@ -15,7 +15,7 @@ import numpy.typing as npt
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, KINDS, RANKED, Floats, GraphBase, Ints, name_factor
 from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
 from codeforge_ls.index.imports import ImportResolver, may_mean, path_key
-from codeforge_ls.index.ranks import BaseMatrices, NameFlow, page_rank
+from codeforge_ls.index.ranks import BaseFlow, NameFlow, page_rank
 
 MAX_CHANGED = 400  # files held over the base; more than these wait for the next one
 RANKED_KINDS = frozenset(KINDS[:RANKED])
@@ -66,9 +66,9 @@ class CodeGraph:
         self._changed_names: tuple[int, Mapping[int, list[tuple[int, int]]]] = (0, {})
 
     @cached_property
-    def matrices(self) -> BaseMatrices:
-        """What ranks flow through; made when they are first asked for."""
-        return BaseMatrices(self.base)
+    def base_flow(self) -> BaseFlow:
+        """What ranks flow through as far as the base gives it; made when they are first asked for."""
+        return BaseFlow(self.base)
 
     # -- the present
 
@@ -255,7 +255,7 @@ class CodeGraph:
         if at in self._new_edges:
             return sorted({target for target, _ in self._new_edges[at]})
         start, end = np.searchsorted(self.base["edge_source"], (at, at + 1))
-        return _list(np.unique(self.base["edge_target"][start:end][self._edge_alive[start:end]]))
+        return sorted({*self.base["edge_target"][start:end][self._edge_alive[start:end]].tolist()})
 
     def importers(self, at: int) -> list[int]:
         """The files that import a file, ascending."""
