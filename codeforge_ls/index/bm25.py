@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +21,6 @@ FILE_K1, FILE_B = 1.2, 0.75  # of whole files
 CHUNK_SHARES = np.array([1.0, 0.5, 0.25], np.float32)  # what the best chunks of a file count
 MOST_TIMES = 3  # a word that a text says more often counts no more
 LONG = 24  # words from which on their forms are not looked up
-
-
-@cache
-def load_bm25s() -> ModuleType:
-    """The library, with scipy behind it: half a second that an answer without an index need not wait for."""
-    library = importlib.import_module("bm25s")
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
-    return library
 
 
 @dataclass(frozen=True)
@@ -52,53 +41,58 @@ class Collection:
 
     def __init__(self) -> None:
         self._parts: list[Postings] = []
-        self._offsets = np.zeros(1, np.int64)
-        self._alive = np.zeros(0, bool)  # by chunk
-        self._norms: Scores | None = None  # by chunk, for the present mean length
-        self._alive_count, self._alive_length = 0, 0.0
-        self._files = np.zeros(0, np.int64)  # by chunk, the number of its file
-        self._lengths = np.zeros(0, np.float32)  # by chunk, 0 for the dead
+        self._alive: list[npt.NDArray[np.bool_] | None] = []  # by chunk; None for a part that is all alive
+        self._offsets = [0]
+        self._norms = np.zeros(0, np.float32)  # by chunk, for the present mean length
+        self._alive_count, self._mean = 0, 1.0
+        self._of_files: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] | None = None
         self._filter: tuple[Callable[[str], bool], npt.NDArray[np.bool_]] | None = None
 
     def set(self, parts: Sequence[Postings], alive: Iterable[npt.NDArray[np.bool_]]) -> None:
         """Take these parts; ``alive`` says of each file of each part whether it counts."""
         self._parts = list(parts)
-        self._filter = None
-        self._offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-        flags = [living[part.places[:, 0]] for part, living in zip(parts, alive, strict=True)]
-        self._alive = np.concatenate(flags) if flags else np.zeros(0, bool)
-        lengths = np.concatenate([part.lengths for part in parts]) if parts else np.zeros(0, np.float32)
-        self._alive_count = int(self._alive.sum())
-        self._alive_length = float(lengths[self._alive].sum(dtype=np.float64))
-        mean = self._alive_length / self._alive_count if self._alive_count else 1.0
-        self._norms = (K1 * (1 - B + B * lengths / max(mean, 1e-9))).astype(np.float32)
-        firsts = np.cumsum([0, *(len(part.contents) for part in parts)], dtype=np.int64)
-        numbered = [part.places[:, 0] + first for part, first in zip(parts, firsts, strict=False)]
-        self._files = np.concatenate(numbered) if numbered else np.zeros(0, np.int64)
-        self._lengths = np.where(self._alive, lengths, 0).astype(np.float32)
+        self._filter = self._of_files = None
+        self._offsets = [*accumulate(map(len, parts), initial=0)]
+        self._alive = [
+            None if living.all() else part.by_chunk(living) for part, living in zip(parts, alive, strict=True)
+        ]
+        self._alive_count, length = 0, 0.0
+        for part, living in zip(parts, self._alive, strict=True):
+            lengths = part.lengths if living is None else part.lengths[living]
+            self._alive_count += len(lengths)
+            length += float(lengths.sum(dtype=np.float64))
+        self._mean = max(length / self._alive_count if self._alive_count else 1.0, 1e-9)
+        every = [part.lengths for part in parts]
+        self._norms = np.concatenate([np.zeros(0, np.float32), *every])
+        self._norms *= np.float32(K1 * B / self._mean)
+        self._norms += np.float32(K1 * (1 - B))
 
     def __len__(self) -> int:
         return self._alive_count
 
-    def _lists(self, words: Sequence[str]) -> list[tuple[npt.NDArray[np.int64], Scores]]:
-        """For each word, the living chunks in which it occurs and how often."""
-        found = []
-        for word in words:
-            chunks, weights = [], []
-            for part, offset in zip(self._parts, self._offsets, strict=False):
-                numbers, counts = part.list_of(word)
-                if len(numbers):
-                    chunks.append(numbers + offset)
-                    weights.append(counts.astype(np.float32))
-            every = np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
-            often = np.concatenate(weights) if weights else np.zeros(0, np.float32)
-            living = self._alive[every]
-            found.append((every[living], often[living]))
-        return found
+    def _list(self, word: str) -> tuple[npt.NDArray[np.int64], Scores]:
+        """The living chunks in which a word occurs and how often."""
+        chunks, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float16)]
+        for part, offset, living in zip(self._parts, self._offsets, self._alive, strict=False):
+            numbers, counts = part.list_of(word)
+            if len(numbers) and living is not None:
+                kept = living[numbers]
+                numbers, counts = numbers[kept], counts[kept]
+            if len(numbers):
+                chunks.append(numbers + np.int64(offset))
+                weights.append(counts)
+        if len(chunks) == 2:
+            return chunks[1], weights[1].astype(np.float32)
+        return np.concatenate(chunks), np.concatenate(weights).astype(np.float32)
 
     def document_frequency(self, word: str) -> int:
         """In how many living chunks a token occurs."""
-        return len(self._lists([word])[0][0])
+        return sum(
+            len(numbers) if living is None else int(np.count_nonzero(living[numbers]))
+            for (numbers, _), living in zip(
+                (part.list_of(word) for part in self._parts), self._alive, strict=True
+            )
+        )
 
     def rarity(self, word: str) -> float:
         """Inverse document frequency between 0 and 1, as ``WordVectors.rarity``: 1 for a token that occurs nowhere."""
@@ -111,70 +105,74 @@ class Collection:
 
     def scores(self, words: Sequence[str]) -> Scores:
         """BM25 of every chunk for distinct words; zero where none occurs and for the dead."""
-        total = int(self._offsets[-1])
-        lists = [one for one in map(self._weighed, words) if len(one[0])]
-        if not lists:
-            return np.zeros(total, np.float32)
-        data = [weights for _, weights in lists]
-        # The columns of the query's words are all of the matrix that this query needs.
-        scorer = load_bm25s().BM25(k1=K1, b=B, method="lucene")
-        scorer.scores = {
-            "data": np.concatenate(data),
-            "indices": np.concatenate([chunks for chunks, _ in lists]),
-            "indptr": np.cumsum([0, *(len(one) for one in data)]),
-            "num_docs": total,
-        }
-        scorer.nonoccurrence_array = None  # Lucene's variant has none
-        result: Scores = scorer.get_scores_from_ids(list(range(len(lists))))
-        return result
+        total = np.zeros(self._offsets[-1], np.float32)
+        for word in words:
+            self._add(total, word)
+        return total
+
+    def _add(self, total: Scores, word: str, times: int = 1, *, with_forms: bool = True) -> None:
+        """Add to the score of each living chunk what a word, or the best form of it, is worth in it; a form half."""
+        found: list[tuple[npt.NDArray[np.int64], Scores]] = []
+        for form in (word, *forms(word)) if with_forms else (word,):
+            chunks, often = self._list(form)
+            if len(chunks):
+                share = 1.0 if form == word else FORM
+                worth = often / (often + self._norms[chunks])
+                worth *= np.float32(times * share * self._idf(len(chunks)))
+                worth += total[chunks]
+                found.append((chunks, worth))
+        for chunks, better in found:
+            total[chunks] = np.maximum(total[chunks], better)
 
     def files(self, counts: Mapping[str, int]) -> list[FileEvidence]:
         """What the words of a long text, and how often each is in it, say for each file in which one occurs."""
-        if self._norms is None or not self._alive_count:
+        if not self._alive_count:
             return []
-        every = int(self._files.max()) + 1
-        lengths = np.bincount(self._files, self._lengths, every)
+        files, lengths = self._by_file()
+        every = len(lengths)
         living = np.count_nonzero(lengths)
         damp = FILE_K1 * (1 - FILE_B + FILE_B * lengths * living / max(float(lengths.sum()), 1e-9))
-        chunk_scores = np.zeros(len(self._files), np.float32)
+        chunk_scores = np.zeros(len(files), np.float32)
         whole = np.zeros(every)
         for word, count in counts.items():
             times = min(count, MOST_TIMES)
-            chunks, worth = self._weighed(word, with_forms=len(counts) <= LONG)
-            chunk_scores[chunks] += times * worth
-            chunks, often = self._lists([word])[0]
-            summed = np.bincount(self._files[chunks], often, every)
+            self._add(chunk_scores, word, times, with_forms=len(counts) <= LONG)
+            chunks, often = self._list(word)
+            summed = np.bincount(files[chunks], often, every)
             having = np.count_nonzero(summed)
             idf = math.log(1 + (living - having + 0.5) / (having + 0.5))
             whole += times * idf * summed / (summed + damp)
         found = np.flatnonzero(chunk_scores)
         if not len(found):
             return []
-        found = found[np.lexsort((found, -chunk_scores[found], self._files[found]))]
-        firsts = np.unique(self._files[found], return_index=True)[1]
+        found = found[np.lexsort((found, -chunk_scores[found], files[found]))]
+        firsts = np.unique(files[found], return_index=True)[1]
         best: list[FileEvidence] = []
         for first, end in zip(firsts.tolist(), [*firsts[1:].tolist(), len(found)], strict=True):
             top = chunk_scores[found[first : min(end, first + len(CHUNK_SHARES))]]
             sum_of_best = float((top * CHUNK_SHARES[: len(top)]).sum())
             chunk = int(found[first])
-            best.append(FileEvidence(self.place(chunk), sum_of_best, float(whole[self._files[chunk]])))
+            best.append(FileEvidence(self.place(chunk), sum_of_best, float(whole[files[chunk]])))
         return best
 
-    def _weighed(self, word: str, *, with_forms: bool = True) -> tuple[npt.NDArray[np.int64], Scores]:
-        """The living chunks that have a word or a form of it, and what it is worth in each; a form counts half."""
-        assert self._norms is not None  # noqa: S101 - there are parts
-        found: list[tuple[npt.NDArray[np.int64], Scores]] = []
-        asked = (word, *forms(word)) if with_forms else (word,)
-        for form, (chunks, often) in zip(asked, self._lists(asked), strict=True):
-            share = 1.0 if form == word else FORM
-            worth = share * self._idf(len(chunks)) * often / (often + self._norms[chunks])
-            found.append((chunks, worth.astype(np.float32)))
-        if sum(len(chunks) > 0 for chunks, _ in found) <= 1:
-            return max(found, key=lambda one: len(one[0]))
-        every, at = np.unique(np.concatenate([chunks for chunks, _ in found]), return_inverse=True)
-        best = np.zeros(len(every), np.float32)
-        np.maximum.at(best, at, np.concatenate([worth for _, worth in found]))
-        return every, best
+    def _by_file(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The file of each chunk under a common numbering, and the words of each file, none for the dead."""
+        if self._of_files is None:
+            firsts = accumulate((len(part.contents) for part in self._parts), initial=0)
+            files = np.concatenate(
+                [
+                    part.places[:, 0].astype(np.int64) + first
+                    for part, first in zip(self._parts, firsts, strict=False)
+                ]
+            )
+            lengths = np.concatenate(
+                [
+                    part.lengths if living is None else np.where(living, part.lengths, 0)
+                    for part, living in zip(self._parts, self._alive, strict=True)
+                ]
+            )
+            self._of_files = files, np.bincount(files, lengths).astype(np.float64)
+        return self._of_files
 
     def search(
         self, words: Sequence[str], count: int, wanted: Callable[[str], bool] | None = None
@@ -184,19 +182,20 @@ class Collection:
         What ``wanted`` says of the paths is remembered while the next searches ask with the same function.
         """
         scores = self.scores(words)
-        if wanted is not None:
-            scores = np.where(self._allowed(wanted), scores, 0)
-        take = min(count, int(np.count_nonzero(scores)))
-        if not take:
-            return []
-        least = -np.partition(-scores, take - 1)[take - 1]
-        better = np.flatnonzero(scores > least)
-        # Copies, such as licence headers, can be equal by the thousand; only those that are returned are opened.
-        equal = sorted(np.flatnonzero(scores == least).tolist(), key=self._position)
-        chosen = [*better.tolist(), *equal[: take - len(better)]]
-        found = [(float(scores[at]), self.place(at)) for at in chosen]
-        found.sort(key=lambda one: (-one[0], one[1].path, one[1].start_line))
-        return found
+        chosen = np.flatnonzero(scores if wanted is None else scores * self._allowed(wanted))
+        if len(chosen) > count:
+            found = scores[chosen]
+            least = np.partition(found, -count)[-count]
+            better = chosen[found > least].tolist()
+            # Copies, such as licence headers, can be equal by the thousand; only those that are returned are opened.
+            equal = sorted(chosen[found == least].tolist(), key=self._position)
+            chosen = np.array([*better, *equal[: count - len(better)]])
+        hits = [
+            (score, self.place(at))
+            for score, at in zip(scores[chosen].tolist(), chosen.tolist(), strict=True)
+        ]
+        hits.sort(key=lambda one: (-one[0], one[1].path, one[1].start_line))
+        return hits
 
     def _position(self, chunk: int) -> tuple[str, int]:
         part, at = self._part_of(chunk)
@@ -214,7 +213,7 @@ class Collection:
 
     def _part_of(self, chunk: int) -> tuple[Postings, int]:
         number = bisect_right(self._offsets, chunk) - 1
-        return self._parts[number], chunk - int(self._offsets[number])
+        return self._parts[number], chunk - self._offsets[number]
 
     def place(self, chunk: int) -> ChunkPlace:
         """Where a chunk of the common numbering is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, KINDS, RANKED, Floats, GraphBase, Ints, name_factor
 from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
 from codeforge_ls.index.imports import ImportResolver, may_mean, path_key
-from codeforge_ls.index.ranks import BaseMatrices, NameFlow, page_rank
+from codeforge_ls.index.ranks import BaseFlow, NameFlow, page_rank
 
 MAX_CHANGED = 400  # files held over the base; more than these wait for the next one
 RANKED_KINDS = frozenset(KINDS[:RANKED])
@@ -62,11 +63,12 @@ class CodeGraph:
         self._ranks: Floats = np.array(kept) if kept is not None else np.zeros(0)
         self._ranked_version = 0 if kept is not None else -1
         self._path_ranks: tuple[int, Ints] = (-1, np.zeros(0, np.int32))
+        self._changed_names: tuple[int, Mapping[int, list[tuple[int, int]]]] = (0, {})
 
     @cached_property
-    def matrices(self) -> BaseMatrices:
-        """What ranks flow through; made when they are first asked for."""
-        return BaseMatrices(self.base)
+    def base_flow(self) -> BaseFlow:
+        """What ranks flow through as far as the base gives it; made when they are first asked for."""
+        return BaseFlow(self.base)
 
     # -- the present
 
@@ -253,7 +255,7 @@ class CodeGraph:
         if at in self._new_edges:
             return sorted({target for target, _ in self._new_edges[at]})
         start, end = np.searchsorted(self.base["edge_source"], (at, at + 1))
-        return _list(np.unique(self.base["edge_target"][start:end][self._edge_alive[start:end]]))
+        return sorted({*self.base["edge_target"][start:end][self._edge_alive[start:end]].tolist()})
 
     def importers(self, at: int) -> list[int]:
         """The files that import a file, ascending."""
@@ -352,9 +354,17 @@ class CodeGraph:
             alive = self.alive[files]
             files = files[alive]
             found = list(zip(files.tolist(), (symbols[alive] - starts[files]).tolist(), strict=True))
-        for file, changed in self.changed.items():
-            found.extend((file, at) for at, one in enumerate(changed.symbol_names) if one == name)
-        return found
+        return found + self._redefined().get(name, [])
+
+    def _redefined(self) -> Mapping[int, list[tuple[int, int]]]:
+        """Where changed files define which names."""
+        if self._changed_names[0] != self.version:
+            names = defaultdict[int, list[tuple[int, int]]](list)
+            for file, changed in self.changed.items():
+                for at, name in enumerate(changed.symbol_names):
+                    names[name].append((file, at))
+            self._changed_names = self.version, dict(names)
+        return self._changed_names[1]
 
     def file_of(self, symbols: Ints) -> npt.NDArray[np.int64]:
         """The files of symbols of the base."""

@@ -70,6 +70,10 @@ class GraphAnswers:
         """The graph of the present state. Raises ``Unavailable`` before the index exists."""
         if not self._refresh():
             raise Unavailable("The index is not there yet.", hint="It is being built; try again in a moment.")
+        return self._present()
+
+    def _present(self) -> CodeGraph:
+        """The graph of the state that the snapshot is at."""
         name = self._snapshot.graph_name
         if name != self._name:
             base, self._usable = GraphBase.empty(), False
@@ -119,14 +123,15 @@ class GraphAnswers:
         return {"definitions": [*found], **self._condition()}
 
     def defining(self, name: str, limit: int) -> list[JsonObject]:
-        """The definitions of a name, as ``Symbol`` has them."""
-        return symbols.find(self._snapshot, self.graph(), self._search, name, limit, prefix=False)
+        """The definitions of a name, as ``Symbol`` has them, in the state that the snapshot is at."""
+        return symbols.find(self._snapshot, self._present(), self._search, name, limit, prefix=False)
 
     def imported(self, path: str) -> list[str]:
-        """The files that a file imports; none before there is a graph, which a search does not wait for."""
+        """The files that a file imports, in the state that the snapshot is at; none before there is a graph, which a
+        search does not wait for."""
         if not self._snapshot.graph_name:
             return []
-        graph = self.graph()
+        graph = self._present()
         at = graph.ids.get(path)
         return [graph.paths[file] for file in graph.imports(at)] if at is not None else []
 

@@ -10,9 +10,10 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,7 @@ ARRAYS = ("places", "lengths", "contents", "starts", "chunks", "weights")
 TEXTS = ("paths", "names", "vocabulary")
 
 
-@dataclass(frozen=True)
-class ChunkPlace:
+class ChunkPlace(NamedTuple):
     """Where a searchable chunk is and what it starts with."""
 
     path: str
@@ -82,13 +82,22 @@ class Postings:
         shape = (len(self), len(self.vocabulary))
         return csc_array((self.weights.astype(np.float32), self.chunks, self.starts), shape=shape).tocsr()
 
+    def by_chunk(self, of_files: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """What is said of each file, for each of its chunks."""
+        return np.repeat(of_files, self._sizes)
+
+    @cached_property
+    def _sizes(self) -> npt.NDArray[np.int64]:
+        """How many chunks each file has; they lie side by side."""
+        return np.bincount(self.places[:, 0], minlength=len(self.contents))
+
     def document_frequencies(self) -> npt.NDArray[np.int64]:
         """In how many chunks each token of the vocabulary occurs, dead files included."""
         return np.diff(self.starts)
 
     def place(self, chunk: int) -> ChunkPlace:
         """Where a chunk is."""
-        file, start, end = (int(value) for value in self.places[chunk])
+        file, start, end = self.places[chunk].tolist()
         symbol, _, kind = self.names[chunk].rpartition("\t")
         return ChunkPlace(self.paths[file], int(self.contents[file]), start, end, symbol, kind)
 

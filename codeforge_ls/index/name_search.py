@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_base import Ints
@@ -15,15 +17,12 @@ ABBREVIATION = 8  # letters; longer texts are no abbreviations when a name has t
 
 
 class NameSearch:
-    """Over the names of one graph. The buffer of the base is made once; names of changed files are looked at beside."""
+    """Over the names of one graph. The buffer of the base is made once, that of changed files once a change."""
 
     def __init__(self, graph: CodeGraph) -> None:
         self._graph, base = graph, graph.base
-        lengths = np.diff(base["name_at"][: base.defined + 1])
-        self._order: Ints = np.argsort(lengths, kind="stable").astype(np.int32)
-        texts = [text.lower() for text in islice(base.names.every(), base.defined)]
-        self._buffer = b"\n".join([b"", *(texts[at] for at in self._order.tolist()), b""])
-        self._starts = np.concatenate([[1], 1 + np.cumsum(lengths[self._order] + 1)]).astype(np.int64)
+        self._base = _Lines(islice(base.names.every(), base.defined), range(base.defined))
+        self._changed, self._version = _Lines((), ()), graph.version
 
     def find(self, text: str, limit: int) -> list[int]:
         """Numbers of defined names: equal to ``text`` but for case, then that start with it, contain it, or have its
@@ -32,53 +31,95 @@ class NameSearch:
         At least ``limit`` if there are so many, but for the last kind: see ``ABBREVIATION``.
         """
         found: dict[int, None] = {}
-        wanted = text.lower().encode("utf-8", "surrogatepass").replace(b"\n", b"")
+        wanted = _folded(text)
         if not wanted:
             return []
-        for spread, pattern in _patterns(wanted):
-            if spread and found and len(wanted) > ABBREVIATION:
-                break  # who types so much means what is there; looking for spread letters is slow
-            batch = {at: self._graph.name(at) for at in self._matches(pattern, limit)}
-            batch |= self._changed(pattern)
-            for at in sorted(batch, key=lambda at: (len(batch[at]), batch[at])):
-                found.setdefault(at)
+        for needle in (b"\n" + wanted + b"\n", b"\n" + wanted, wanted):
+            self._add(found, self._having(needle, limit))
             if len(found) >= limit:
-                break
+                return list(found)
+        # Who types so much means what is there.
+        if not found or len(wanted) <= ABBREVIATION:
+            spread = [*self._base.spread(wanted, limit), *self._recent().spread(wanted, None)]
+            self._add(found, spread)
         return list(found)
 
     def exact(self, text: str) -> list[int]:
         """Numbers of defined names that equal ``text`` but for case."""
-        wanted = text.lower().encode("utf-8", "surrogatepass").replace(b"\n", b"")
-        pattern = re.compile(b"\n" + re.escape(wanted) + b"(?=\n)")
-        return sorted({*self._matches(pattern, 1000), *self._changed(pattern)})
+        return sorted({*self._having(b"\n" + _folded(text) + b"\n", 1000)})
 
-    def _matches(self, pattern: re.Pattern[bytes], limit: int) -> Iterator[int]:
+    def _having(self, needle: bytes, limit: int) -> list[int]:
+        return [*self._base.having(needle, limit), *self._recent().having(needle, None)]
+
+    def _add(self, found: dict[int, None], numbers: Iterable[int]) -> None:
+        names = {at: self._graph.name(at) for at in numbers}
+        for at in sorted(names, key=lambda at: (len(names[at]), names[at])):
+            found.setdefault(at)
+
+    def _recent(self) -> _Lines:
+        """The names that changed files define."""
+        if self._version != self._graph.version:
+            numbers = {at for changed in self._graph.changed.values() for at in changed.symbol_names}
+            texts = (_folded(self._graph.name(at)) for at in numbers)
+            self._changed, self._version = _Lines(texts, [*numbers]), self._graph.version
+        return self._changed
+
+
+class _Lines:
+    """Names in lower case, a line each, shortest first, and their numbers."""
+
+    def __init__(self, texts: Iterable[bytes], numbers: Sequence[int]) -> None:
+        every = list(texts)
+        lengths = np.fromiter(map(len, every), np.int64, len(every))
+        order = np.argsort(lengths, kind="stable")
+        self._numbers: Ints = np.array(numbers, np.int32)[order]
+        self._buffer = b"\n".join([b"", *(every[at] for at in order.tolist()), b""]).lower()
+        self._starts = np.concatenate([[1], 1 + np.cumsum(lengths[order] + 1)]).astype(np.int32)
+
+    def having(self, needle: bytes, limit: int | None) -> list[int]:
+        """The first ``limit`` that have ``needle`` in them, whose line ends are those around a name."""
+        ends: list[int] = []
         at = 0
-        for _ in range(limit):
-            match = pattern.search(self._buffer, at)
-            if match is None:
-                return
-            line = int(np.searchsorted(self._starts, match.end() - 1, side="right")) - 1
-            yield int(self._order[line])
-            at = int(self._starts[line + 1]) - 1
+        while (limit is None or len(ends) < limit) and (at := self._buffer.find(needle, at)) >= 0:
+            at = self._buffer.index(b"\n", at + 1)
+            ends.append(at)
+        lines = np.searchsorted(self._starts, np.array(ends, np.int32), side="right") - 1
+        numbers: list[int] = self._numbers[lines].tolist()
+        return numbers
 
-    def _changed(self, pattern: re.Pattern[bytes]) -> dict[int, str]:
-        """The same among the definitions of changed files."""
-        found: dict[int, str] = {}
-        for changed in self._graph.changed.values():
-            for at, row in zip(changed.symbol_names, changed.facts.symbols, strict=True):
-                raw = row[0].lower().encode("utf-8", "surrogatepass")
-                if at not in found and pattern.search(b"\n" + raw + b"\n"):
-                    found[at] = row[0]
-        return found
+    def spread(self, wanted: bytes, limit: int | None) -> list[int]:
+        """The first ``limit`` that have these letters in their order."""
+        letters = [re.escape(bytes([byte])) for byte in wanted]
+        # Everything up to the next letter excludes that letter: no way to match is tried twice.
+        pattern = re.compile(b"".join(b"[^" + letter + b"\n]*" + letter for letter in letters))
+        least = int(np.bitwise_or.reduce(_bits(wanted)))
+        likely = np.flatnonzero((self._letters & least) == least)
+        starts = self._starts[likely].tolist()
+        matching = (
+            at
+            for at, start in zip(likely.tolist(), starts, strict=True)
+            if pattern.match(self._buffer, start)
+        )
+        numbers: list[int] = self._numbers[[*islice(matching, limit)]].tolist()
+        return numbers
+
+    @cached_property
+    def _letters(self) -> npt.NDArray[np.uint32]:
+        """The letters of each name, a bit each, some sharing one."""
+        bits = _bits(self._buffer)
+        bits[self._starts[1:] - 1] = 0
+        if not len(self._numbers):
+            return bits[:0]
+        masks: npt.NDArray[np.uint32] = np.bitwise_or.reduceat(bits, self._starts[:-1])
+        return masks
 
 
-def _patterns(wanted: bytes) -> Iterator[tuple[bool, re.Pattern[bytes]]]:
-    """The patterns in their order, and whether its letters may be spread."""
-    text = re.escape(wanted)
-    yield False, re.compile(b"\n" + text + b"(?=\n)")
-    yield False, re.compile(b"\n" + text)
-    yield False, re.compile(text)
-    letters = [re.escape(bytes([byte])) for byte in wanted]
-    # Everything up to the next letter excludes that letter: no way to match is tried twice.
-    yield True, re.compile(b"\n" + b"".join(b"[^" + letter + b"\n]*" + letter for letter in letters))
+def _folded(text: str) -> bytes:
+    return text.lower().encode("utf-8", "surrogatepass").replace(b"\n", b"")
+
+
+def _bits(text: bytes) -> npt.NDArray[np.uint32]:
+    bits: npt.NDArray[np.uint32] = np.left_shift(
+        np.uint32(1), np.frombuffer(text, np.uint8) & 31, dtype=np.uint32
+    )
+    return bits

@@ -69,7 +69,7 @@ class Definition:
     place: ChunkPlace
 
 
-@dataclass
+@dataclass(slots=True)
 class Ranked:
     """A chunk on its way to a hit. ``legs`` are rank and score by leg, ``rewards`` and ``factors`` go by rule."""
 
@@ -145,7 +145,7 @@ def fuse(legs: Sequence[Leg], rrf_k: int) -> dict[ChunkPlace, Ranked]:
     fused: dict[ChunkPlace, Ranked] = {}
     for leg in legs:
         for at, (score, place) in enumerate(leg.hits, 1):
-            one = fused.setdefault(place, Ranked(place))
+            one = fused.get(place) or fused.setdefault(place, Ranked(place))
             one.score += leg.weight / (rrf_k + at)
             one.legs[leg.name] = at, score
     return fused
@@ -236,6 +236,7 @@ def _reward_names(words: Sequence[str], found: Mapping[ChunkPlace, Ranked], top:
     wanted = {stem(word) for word in words if len(word) > 2}
     if not wanted:
         return
+    alike = _Alike(wanted)
     by_path: dict[str, tuple[float, float]] = {}
     for one in found.values():
         path = one.place.path
@@ -243,11 +244,11 @@ def _reward_names(words: Sequence[str], found: Mapping[ChunkPlace, Ranked], top:
             above, _, name = path.rpartition("/")
             folder = len(wanted & _stems(above.rpartition("/")[2])) / len(wanted)
             parts = _stems(splitext(name)[0])
-            by_path[path] = FILE_NAME * _share(wanted, parts) + NAMED_WHOLE * _share(parts, wanted), folder
+            by_path[path] = FILE_NAME * alike.said_in(parts) + NAMED_WHOLE * alike.said_of(parts), folder
         one.reward("file name", top * by_path[path][0])
         one.reward("folder", FOLDER * top * by_path[path][1])
         if one.place.symbol:
-            one.reward("defined name", DEFINES * top * _share(wanted, _stems(one.place.symbol)))
+            one.reward("defined name", DEFINES * top * alike.said_in(_stems(one.place.symbol)))
 
 
 def _reward_neighbours(
@@ -273,14 +274,30 @@ def _stems(name: str) -> frozenset[str]:
     return frozenset(stem(word) for word in tokens(name))
 
 
-def _share(wanted: Set[str], parts: Set[str]) -> float:
-    """The share of the wanted words that are in a name, or begin a word of it, or are begun by one."""
-    if not wanted:
-        return 0.0
-    hits = len(wanted & parts)
-    for word in wanted - parts:
+class _Alike(dict[str, int]):
+    """Which of a query's words are in names, begin a word of them, or are begun by one: for each word of a name met so
+    far a bit for each word of the query."""
+
+    def __init__(self, wanted: Set[str]) -> None:
+        super().__init__()
+        self._wanted = sorted(wanted)
+
+    def __missing__(self, part: str) -> int:
+        near = 0
+        for at, word in enumerate(self._wanted):
+            begins = part.startswith(word) or word.startswith(part)
+            if part == word or (begins and len(part) > 2 < len(word)):
+                near |= 1 << at
+        self[part] = near
+        return near
+
+    def said_in(self, parts: Set[str]) -> float:
+        """The share of the query's words that a name has."""
+        near = 0
         for part in parts:
-            if (part.startswith(word) or word.startswith(part)) and len(part) > 2 < len(word):
-                hits += 1
-                break
-    return hits / len(wanted)
+            near |= self[part]
+        return near.bit_count() / len(self._wanted)
+
+    def said_of(self, parts: Set[str]) -> float:
+        """The share of a name's words that the query has."""
+        return sum(1 for part in parts if self[part]) / len(parts) if parts else 0.0

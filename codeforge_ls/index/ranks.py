@@ -2,157 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
     from codeforge_ls.index.graph import CodeGraph
     from codeforge_ls.index.graph_base import GraphBase
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.integer[Any]]
+Triples = tuple[Numbers, Numbers, Floats]
 
 DAMPING, ROUNDS = 0.85, 200
 MANY_DEFINERS = 20  # a name defined in more files than this says nothing about who is meant
 NOTHING = 1e-10  # of all that a file uses: what is left over when it uses only itself is rounding
 
 
-class BaseMatrices:
-    """Uses (names by files, weights) and definitions (names by files, ones) of a base, and what is both.
+class BaseFlow:
+    """What the files of a base give to the ranks, as sparse matrices; made once for a base.
 
-    Only names that the base defines are rows; made once for a base.
+    ``uses`` (names, files) has the weights, ``defines`` (files, names) what one definer gets, ``own`` the uses by
+    definers, ``(row, file, weight)``. Only names take part that somebody uses and that not too many files define:
+    ``names``; ``row`` gives the row of each, -1 for the others.
     """
 
     def __init__(self, base: GraphBase) -> None:
         from scipy.sparse import csr_array
 
-        names, files = base.defined, len(base.paths)
-        start = base["use_start"][: names + 1]
-        used = int(start[-1])
-        weights = np.sqrt(base["use_count"][:used].astype(np.float64))
-        weights *= np.repeat(base["name_factor"][:names].astype(np.float64), np.diff(start))
-        self.uses = csr_array((weights, base["use_file"][:used], start), shape=(names, files))
-        define_name, define_use = base["define_name"], base["define_use"]
-        rows = np.searchsorted(define_name, np.arange(names + 1)).astype(np.int32)
-        ones = np.ones(len(define_name))
-        self.defines = csr_array((ones, base["define_file"], rows), shape=(names, files))
-        both = define_use >= 0
-        self.own_name = define_name[both].astype(np.int64)
-        self.own_file = base["define_file"][both].astype(np.int64)
-        self.own_weight = weights[define_use[both]]
+        self._base, files = base, len(base.paths)
+        self.used = np.diff(base["use_start"]) > 0
+        definers = np.bincount(base["define_name"], minlength=len(self.used))
+        self.names: Ints = np.flatnonzero(self.used & (definers > 0) & (definers <= MANY_DEFINERS))
+        self.row = np.full(len(self.used), -1, np.int32)
+        self.row[self.names] = np.arange(len(self.names))
+        name, file, weight = self.users(self.names)
+        shape = len(self.names), files
+        self.uses = csr_array((weight, (self.row[name], file)), shape=shape)
+        name, file, weight = self.definers(self.names)
+        row = self.row[name]
+        self.defines = csr_array((1.0 / definers[name], (file, row)), shape=shape[::-1])
+        self.own = _columns((row, file, weight), lambda _, __, weight: weight > 0)
+
+    def users(self, names: Ints) -> Triples:
+        """``(name, file, weight)`` of all uses of some names."""
+        first, end = self._base["use_start"][names], self._base["use_start"][names + 1]
+        at, name = _ranges(first, end), np.repeat(names, end - first)
+        return name, self._base["use_file"][at], self._weights(name, at)
+
+    def definers(self, names: Ints) -> Triples:
+        """``(name, file, weight of the use of it there, or 0)`` of all definitions of some names."""
+        every = self._base["define_name"]
+        first, end = np.searchsorted(every, names), np.searchsorted(every, names, side="right")
+        at, name = _ranges(first, end), np.repeat(names, end - first)
+        use = self._base["define_use"][at]
+        weight = np.where(use >= 0, self._weights(name, np.maximum(use, 0)), 0.0)
+        return name, self._base["define_file"][at], weight
+
+    def _weights(self, name: Ints, use: Ints) -> Floats:
+        if not len(use):
+            return np.zeros(0)
+        counts, factors = self._base["use_count"], self._base["name_factor"]
+        weights: Floats = np.sqrt(counts[use].astype(np.float64)) * factors[name].astype(np.float64)
+        return weights
 
 
 class NameFlow:
     """The weighted file graph of one state, in factors.
 
     File ``u`` uses name ``n`` with weight ``sqrt(count) * factor``; that weight is shared by the ``d(n)`` files that
-    define ``n``, without ``u`` itself. So the matrix is *uses* times *definitions*, less its diagonal, plus imports:
-    a change touches one row of the first, some columns of the second, and nothing has to be multiplied out.
+    define ``n``, without ``u`` itself. So the matrix is *definitions* times *uses*, less its diagonal, plus imports:
+    a change adds a little to the matrices of the base, and nothing has to be multiplied out.
+
+    ``names`` take part; ``row`` gives the row of each name, -1 for the others; ``share`` is what one definer gets.
     """
 
     def __init__(self, graph: CodeGraph) -> None:
-        base, files = graph.base, len(graph.paths)
-        self.files, self.based, self.names = files, len(base.paths), graph.name_count
-        self.alive = np.zeros(files)
-        self.alive[: self.based] = graph.alive
-        self.present = np.array([content >= 0 for content in graph.contents], bool)
-        self._base = graph.matrices
-        definers = graph.definers()
-        self.counts = (definers > 0) & (definers <= MANY_DEFINERS)
-        self.share: Floats = np.divide(1.0, definers, out=np.zeros(self.names), where=self.counts)
-        self._read_changed(graph)
-        self._add_revived(graph)
-        self.import_source, self.import_target, self.import_weight = graph.import_edges()
-        self._own = name, file, weight = self._own_uses(graph)
-        self._to_itself = _sums(file, weight * self.share[name], self.files)
+        from scipy.sparse import csr_array
+
+        self.files, base = len(graph.paths), graph.base_flow
+        self.present = np.array(graph.contents, np.int64) >= 0
+        self.counts = (graph.definers() > 0) & (graph.definers() <= MANY_DEFINERS)
+        self.names, self.row, self.share = base.names, base.row, np.zeros(0)
+        self._uses, self._defines, self._own = base.uses, base.defines, base.own
+        if graph.version:
+            self._change(graph)
+        else:
+            self.share = 1.0 / graph.definers()[self.names]
+        row, file, weight = self._own
+        itself = _sums(file, weight * self.share[row], self.files)
+        source, target, self._import_weight = graph.import_edges()
+        self._import_source, every = source, np.arange(self.files)
+        ends = np.concatenate([target, every]), np.concatenate([source, every])
+        direct = np.concatenate([self._import_weight, -itself])
+        self._direct = csr_array((direct, ends), shape=(self.files, self.files))
         self.out = self.outweights()
 
-    def _read_changed(self, graph: CodeGraph) -> None:
-        changed = sorted(graph.changed.items())
-        none = [np.zeros(0, np.int64)]
-        self.use_name = np.concatenate([*none, *(one.use_names for _, one in changed)]).astype(np.int64)
-        sizes = [len(one.use_names) for _, one in changed]
+    def _change(self, graph: CodeGraph) -> None:
+        """Leave out the files that are not as in the base, and add those that changed."""
+        base, changed = graph.base_flow, sorted(graph.changed.items())
         numbers = np.array([file for file, _ in changed], np.int64)
-        self.use_file = np.repeat(numbers, sizes)
-        self.use_weight = np.concatenate([np.zeros(0), *(one.use_weights for _, one in changed)])
-        self.define_name = np.array([name for _, one in changed for name in one.defines], np.int64)
-        self.define_file = np.repeat(numbers, [len(one.defines) for _, one in changed])
-
-    def _add_revived(self, graph: CodeGraph) -> None:
-        """Names that only changed files define are no columns of the base: their users are added by hand."""
-        base = graph.base
-        fresh = np.unique(self.define_name)
-        fresh = fresh[(fresh >= base.defined) & (fresh < len(base.names))]
-        names, files, weights = [self.use_name], [self.use_file], [self.use_weight]
-        for name in fresh.tolist():
-            users, counts = base.slice("use_file", name), base.slice("use_count", name)
-            kept = graph.alive[users]
-            files.append(users[kept].astype(np.int64))
-            weights.append(np.sqrt(counts[kept].astype(np.float64)) * float(base["name_factor"][name]))
-            names.append(np.full(len(files[-1]), name, np.int64))
-        self.use_name, self.use_file = np.concatenate(names), np.concatenate(files)
-        self.use_weight = np.concatenate(weights)
-
-    def _own_uses(self, graph: CodeGraph) -> tuple[Ints, Ints, Floats]:
-        """``(name, file, weight)`` of what a file both uses and defines."""
-        matrices = self._base
-        held = graph.alive[matrices.own_file]
-        keys = self.use_name * self.files + self.use_file
-        wanted = self.define_name * self.files + self.define_file
-        both = np.isin(keys, wanted)
-        return (
-            np.concatenate([matrices.own_name[held], self.use_name[both]]),
-            np.concatenate([matrices.own_file[held], self.use_file[both]]),
-            np.concatenate([matrices.own_weight[held], self.use_weight[both]]),
+        none = np.zeros(0, np.int64)
+        use_name = np.concatenate([none, *(one.use_names for _, one in changed)])
+        use_file = np.repeat(numbers, [len(one.use_names) for _, one in changed])
+        use_weight = np.concatenate([np.zeros(0), *(one.use_weights for _, one in changed)])
+        define_name = np.array([name for _, one in changed for name in one.defines], np.int64)
+        define_file = np.repeat(numbers, [len(one.defines) for _, one in changed])
+        both = np.isin(use_name * self.files + use_file, define_name * self.files + define_file)
+        # Names that take part only now: changed files use or define them, or do not any more.
+        used = np.concatenate([base.used, np.zeros(graph.name_count - len(base.used), bool)])
+        used[use_name] = True
+        self.row = np.full(graph.name_count, -1, np.int32)
+        self.row[: len(base.row)] = base.row
+        fresh = np.flatnonzero(self.counts & used & (self.row < 0))
+        self.row[fresh] = np.arange(len(base.names), len(base.names) + len(fresh))
+        self.names = np.concatenate([base.names, fresh])
+        self.share = np.divide(
+            1.0, graph.definers()[self.names], out=np.zeros(len(self.names)), where=self.counts[self.names]
         )
+        known, alive = fresh[fresh < len(base.used)], graph.alive
+        users = _columns(base.users(known), lambda _, file, __: alive[file])
+        definers = _columns(base.definers(known), lambda _, file, __: alive[file])
+        shape = len(self.names), self.files
+        more = self._rows((use_name, use_file, use_weight), users)
+        self._uses = _grown(base.uses, base.uses.data * alive[base.uses.indices], more, shape)
+        row, file, _ = self._rows((define_name, define_file, np.ones(len(define_name))), definers)
+        data = self.share[base.defines.indices] * np.repeat(alive, np.diff(base.defines.indptr))
+        self._defines = _grown(base.defines, data, (file, row, self.share[row]), shape[::-1])
+        own = self._rows(definers, (use_name[both], use_file[both], use_weight[both]))
+        held = _columns(base.own, lambda _, file, __: alive[file])
+        self._own = _joined(held, _columns(own, lambda _, __, weight: weight > 0))
+
+    def _rows(self, *triples: Triples) -> Triples:
+        """Those whose names take part, with rows in place of the names."""
+        name, file, weight = _joined(*triples)
+        return _columns((self.row[name], file, weight), lambda row, _, __: row >= 0)
 
     # -- the matrix in factors
 
     def gather(self, outflow: Floats) -> Floats:
-        """What arrives at each name when each file sends ``outflow`` along a unit of weight."""
-        arrived = _sums(self.use_name, self.use_weight * outflow[self.use_file], self.names)
-        uses = self._base.uses
-        arrived[: uses.shape[0]] += uses @ (outflow * self.alive)[: self.based]
+        """What arrives at each of ``names`` when each file sends ``outflow`` along a unit of weight."""
+        arrived: Floats = self._uses @ outflow
         return arrived
 
-    def spread(self, arrived: Floats) -> Floats:
-        """What each file gets of what lies at the names it defines: ``arrived`` is per definer."""
-        got = _sums(self.define_file, arrived[self.define_name], self.files)
-        defines = self._base.defines
-        got[: self.based] += (defines.T @ arrived[: defines.shape[0]]) * self.alive[: self.based]
-        return got
-
     def outweights(self, factor: Floats | None = None) -> Floats:
-        """The sum of each file's out-going weights, with the names' weights times ``factor``."""
-        boost = self.counts.astype(np.float64) if factor is None else self.counts * factor
-        uses = self._base.uses
-        every = _sums(self.use_file, self.use_weight * boost[self.use_name], self.files)
-        every[: self.based] += (uses.T @ boost[: uses.shape[0]]) * self.alive[: self.based]
-        name, file, weight = self._own
-        own = _sums(file, weight * (boost * self.share)[name], self.files)
-        every += _sums(self.import_source, self.import_weight, self.files)
+        """The sum of each file's out-going weights, with those of each name times its ``factor``."""
+        boost = (self.share > 0) * (1.0 if factor is None else factor[self.names])
+        row, file, weight = self._own
+        every = self._uses.T @ boost + _sums(self._import_source, self._import_weight, self.files)
+        own = _sums(file, weight * (boost * self.share)[row], self.files)
         return np.where(every - own > NOTHING * every, every - own, 0.0)
 
     def through(self, outflow: Floats) -> Floats:
         """One step: what each file gets when each sends ``outflow`` along a unit of weight."""
-        got = self.spread(self.gather(outflow) * self.share)
-        got -= self._to_itself * outflow
-        got += _sums(self.import_target, self.import_weight * outflow[self.import_source], self.files)
+        got: Floats = self._defines @ (self._uses @ outflow) + self._direct @ outflow
         return np.maximum(got, 0.0)
 
     def users(self, name: int) -> Iterator[tuple[int, float]]:
-        """The files that use a name, with their weights."""
-        uses = self._base.uses
-        if name < uses.shape[0]:
-            start, end = uses.indptr[name : name + 2]
-            for file, weight in zip(uses.indices[start:end], uses.data[start:end], strict=True):
-                if self.alive[file]:
-                    yield int(file), float(weight)
-        for at in np.flatnonzero(self.use_name == name).tolist():
-            yield int(self.use_file[at]), float(self.use_weight[at])
+        """The files that use a name, with their weights; none for a name that takes no part."""
+        if (row := int(self.row[name])) >= 0:
+            start, end = self._uses.indptr[row : row + 2]
+            pairs = zip(
+                self._uses.indices[start:end].tolist(), self._uses.data[start:end].tolist(), strict=True
+            )
+            yield from ((file, weight) for file, weight in pairs if weight)
+
+
+def _grown(matrix: csr_array, data: Floats, more: Triples, shape: tuple[int, int]) -> csr_array:
+    """A matrix with other data in a larger shape, and the entries ``(row, column, value)`` added."""
+    from scipy.sparse import csr_array
+
+    ends = np.pad(matrix.indptr, (0, shape[0] - matrix.shape[0]), mode="edge")
+    row, column, value = more
+    return csr_array((data, matrix.indices, ends), shape=shape) + csr_array(
+        (value, (row, column)), shape=shape
+    )
+
+
+def _joined(*triples: Triples) -> Triples:
+    first, second, third = zip(*triples, strict=True)
+    return np.concatenate(first), np.concatenate(second), np.concatenate(third)
+
+
+def _columns(triples: Triples, kept: Callable[[Numbers, Numbers, Floats], npt.NDArray[np.bool_]]) -> Triples:
+    held = kept(*triples)
+    return triples[0][held], triples[1][held], triples[2][held]
+
+
+def _ranges(first: Ints, end: Ints) -> Ints:
+    """The numbers from each first up to its end, one range after the other."""
+    sizes = end - first
+    return np.repeat(first - np.cumsum(sizes) + sizes, sizes) + np.arange(int(sizes.sum()))
 
 
 def page_rank(
@@ -192,10 +237,3 @@ def page_rank(
 def _sums(groups: npt.NDArray[np.integer[Any]], values: Floats, count: int) -> Floats:
     """The sum of the values of each group; ``bincount`` gives integers for no values at all."""
     return np.bincount(groups, values, minlength=count).astype(np.float64, copy=False)
-
-
-def words_factor(size: int, names: Sequence[int], factor: float) -> Floats:
-    """``factor`` for these names and 1 for all others."""
-    factors = np.ones(size)
-    factors[list(names)] = factor
-    return factors

@@ -68,7 +68,7 @@ class _Lines:
     lines: Ints
     costs: Ints  # characters of the line, or a little more: bytes are counted
     own_uses: Floats  # the weight with which the file itself uses the name
-    shares: Floats  # of the file's own rank
+    shares: Floats  # of the file's own rank, ``OWN`` in all
 
     def only(self, kept: npt.NDArray[np.bool_]) -> _Lines:
         return _Lines(
@@ -118,7 +118,7 @@ class MapTable:
         ordinals, lines = [at for at, _ in rows], [row[4] for _, row in rows]
         return _Lines(
             np.full(len(rows), file, np.int64), np.array(ordinals, np.int32), names, np.array(lines, np.int32),
-            np.array(costs, np.int32), np.array(own, np.float64), np.full(len(rows), 1 / max(1, len(rows))),
+            np.array(costs, np.int32), np.array(own, np.float64), np.full(len(rows), OWN / max(1, len(rows))),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -142,7 +142,7 @@ class MapTable:
         if not len(table.files):
             return
         value = self._values(personal, words, names)
-        paths = graph.path_ranks()[table.files]
+        paths = graph.path_ranks()
         remaining: npt.NDArray[np.int64] = np.arange(len(value))
         count = FIRST
         while len(remaining):
@@ -153,11 +153,14 @@ class MapTable:
                 chosen = np.ones(len(remaining), bool)
             batch = remaining[chosen]
             density = value[batch] / table.costs[batch]
-            for at in batch[np.lexsort((table.lines[batch], paths[batch], -density))].tolist():
+            for at in batch[np.lexsort((table.lines[batch], paths[table.files[batch]], -density))].tolist():
                 yield self._entry(at, float(value[at]))
             remaining, count = remaining[~chosen], count * 4
 
-    def _values(self, personal: Floats | None, words: Sequence[str], names: Sequence[int]) -> Floats:
+    def _values(
+        self, personal: Floats | None, words: Sequence[str], names: Sequence[int]
+    ) -> npt.NDArray[np.float32]:
+        """What each definition is worth, in few enough digits that equal ones are equal however they were summed."""
         graph, table, flow = self._graph, self._table, self._graph.flow()
         ranks = graph.ranks() if personal is None else page_rank(flow, flow.present, personal, tolerance=NEAR)
         factor = np.ones(graph.name_count)
@@ -165,13 +168,15 @@ class MapTable:
         factor[list(names)] = WORD_FACTOR
         out = flow.outweights(factor)
         outflow = np.divide(ranks, out, out=np.zeros(len(ranks)), where=out > 0)
-        arrived = flow.gather(outflow) * factor
-        shared = flow.share * factor
-        own_use = table.own_uses * outflow[table.files]
-        inflow = flow.share[table.names] * arrived[table.names] - shared[table.names] * own_use
-        own = OWN * ranks[table.files] * table.shares * factor[table.names]
-        value: Floats = (own + np.maximum(inflow, 0.0)) * self._sides[table.files]
-        return value
+        value: Floats = table.shares * ranks[table.files] * factor[table.names]
+        row = flow.row[table.names]
+        used = np.flatnonzero(row >= 0)
+        row, files = row[used], table.files[used]
+        inflow = flow.gather(outflow)[row] - table.own_uses[used] * outflow[files]
+        inflow *= (flow.share * factor[flow.names])[row]
+        value[used] += np.maximum(inflow, 0.0)
+        value *= self._sides[table.files]
+        return value.astype(np.float32)
 
     def _named_with(self, words: Sequence[str]) -> npt.NDArray[np.int64]:
         """The numbers of the names that have one of these words in them."""
@@ -227,7 +232,7 @@ def _base_lines(base: GraphBase) -> _Lines:
     counts = np.bincount(files, minlength=len(base.paths))
     return _Lines(
         files, (symbols - starts[files]).astype(np.int32), names, base["symbol_name_line"][symbols],
-        costs.astype(np.int32), own, 1 / counts[files],
+        costs.astype(np.int32), own, OWN / counts[files],
     )  # fmt: skip
 
 

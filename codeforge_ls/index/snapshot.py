@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_DELTA = 400  # files read into memory; more than these wait for the next segment
 MAX_PARTS = 32  # parts in memory before they are made one
-TEXTS = 64  # unpacked texts kept
+PIECE = 8_192  # bytes of a text unpacked at once
 
 
 @dataclass
@@ -43,7 +43,6 @@ class Snapshot:
         self._db: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._data_version = -1
-        self._texts: OrderedDict[int, list[str]] = OrderedDict()
         self._reset()
 
     def _reset(self) -> None:
@@ -60,7 +59,6 @@ class Snapshot:
         self.unread = 0
         self._changed: dict[str, int] = {}  # the latest generation of each path that changed since
         self._changed_from = -1
-        self._texts.clear()
 
     @property
     def searchable(self) -> bool:
@@ -187,7 +185,8 @@ class Snapshot:
             del self.paths[content]
 
     def _read_newer(self, paths: Sequence[str]) -> None:
-        """Put newer files into memory, and many small parts of them together."""
+        """Put newer files into memory, and many small parts of them together; parts that nothing is left of go."""
+        self._forget([part for part in self.parts if not part.name and not part.alive.any()])
         in_memory = [part for part in self.parts if not part.name]
         if len(in_memory) >= MAX_PARTS:
             self._forget(in_memory)
@@ -223,15 +222,23 @@ class Snapshot:
 
     def lines(self, content: int) -> list[str]:
         """The text of a content, as lines without their ends."""
-        lines = self._texts.get(content)
-        if lines is None:
-            row = self.db.execute("SELECT text FROM source WHERE content = ?", (content,)).fetchone()
-            lines = zlib.decompress(row[0]).decode().split("\n") if row else []
-            self._texts[content] = lines
-            if len(self._texts) > TEXTS:
-                self._texts.popitem(last=False)
-        self._texts.move_to_end(content)
-        return lines
+        packed = self._packed(content)
+        return zlib.decompress(packed).decode().split("\n") if packed else []
+
+    def passage(self, content: int, start_line: int, end_line: int) -> str:
+        """Some lines of a content; no more of it is unpacked than that takes."""
+        packed, unpacker = self._packed(content), zlib.decompressobj()
+        text, ends = bytearray(), 0
+        while ends < end_line and (piece := unpacker.decompress(packed, PIECE)):
+            packed = unpacker.unconsumed_tail
+            text += piece
+            ends += piece.count(b"\n")
+        return b"\n".join(text.split(b"\n", end_line)[start_line - 1 : end_line]).decode()
+
+    def _packed(self, content: int) -> bytes:
+        row = self.db.execute("SELECT text FROM source WHERE content = ?", (content,)).fetchone()
+        packed: bytes = row[0] if row else b""
+        return packed
 
     def overlay_texts(self) -> dict[str, str]:
         """The unsaved documents."""

@@ -37,7 +37,7 @@ def find(
     found: list[tuple[SymbolRow, str]] = []
     for one in wanted:
         found.extend((graph.symbol(*node), graph.paths[node[0]]) for node in graph.definitions(one))
-        if len(found) >= 4 * limit and not outer:
+        if len(found) >= limit and not outer:
             break
     if graph.unread:
         found.extend(_unread(snapshot, graph, last, limit, prefix=prefix))
