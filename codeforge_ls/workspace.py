@@ -61,6 +61,7 @@ from codeforge_ls.store import Store
 
 log = logging.getLogger(__name__)
 
+FIRST_SECONDS = 0.5  # after opening, for the first answers
 WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
 TIDY_AFTER, TIDY_EVERY = 60.0, 3600.0  # seconds after opening, and between two times
 CHECKPOINT_QUOTA = 1 << 30  # bytes
@@ -256,13 +257,13 @@ class Workspace:
         if restored:
             await self.store.append(*finished_restore(restored))
             await self.index.files_changed([""])
-        if self.watcher:
-            await self.watcher.start()
         self._background = [
             asyncio.create_task(self._watch_files(), name="watch-config"),
             asyncio.create_task(warm(), name="warm-policy"),
             asyncio.create_task(self._tidy(), name="tidy-checkpoints"),
         ]
+        if self.watcher:
+            self._background.append(asyncio.create_task(self._watch(self.watcher), name="begin-to-watch"))
 
     def busy(self) -> bool:
         """Whether something is at work that a shutdown would interrupt."""
@@ -309,6 +310,11 @@ class Workspace:
             _within(2.5, "the checkpoints", self.checkpoints.close()),
         )
         await _within(0.5, "the store", self.store.close())
+
+    async def _watch(self, watcher: Watcher) -> None:
+        """Choosing the folders would compete with the first answers; what changes until then is found after."""
+        await asyncio.sleep(FIRST_SECONDS)
+        await watcher.start()
 
     async def _watch_files(self) -> None:
         """Reload when a configuration or policy file changes."""
