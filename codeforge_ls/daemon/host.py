@@ -184,16 +184,19 @@ class Host:
         workspace.health_parts["daemon"] = self.report
         if workspace.watcher is not None:
             workspace.health_parts["watching"] = workspace.watcher.report
-        self._importing = asyncio.create_task(self._get_ready(), name="get-ready")
+        self._importing = asyncio.create_task(self._get_ready(workspace), name="get-ready")
         return workspace
 
-    async def _get_ready(self) -> None:
+    async def _get_ready(self, workspace: Workspace) -> None:
         """From now on stalls count. Then import what the other kinds of session need, so that their first client
-        finds it there; not at once: the first client still waits for its first answers."""
+        finds it there; not at once: the first client still waits for its first answers, and where a build keeps the
+        processors busy, a thread that imports is made to wait while it holds the interpreter, and the loop with it."""
         gc.freeze()  # what is loaded now stays: later collections need not walk through it
         await asyncio.sleep(0)  # so that this very slice does not count
         self._watchdog.mark_ready()
         await asyncio.sleep(GET_READY_SECONDS)
+        while workspace.index.status().state.value == "building":  # noqa: ASYNC110 - a look now and then will do
+            await asyncio.sleep(GET_READY_SECONDS)
         with importing():
             for role, module in SESSIONS.items():
                 if role == self._role:
