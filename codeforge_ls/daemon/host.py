@@ -40,7 +40,8 @@ class Host:
     """What sessions get: the root at once, the workspace and its operations when they are asked for.
 
     Nothing heavy is imported before the first session asks for the workspace, which it does after its first
-    answer. Then the watchdog is told that stalls count from now on, and a little later the code of the other
+    answer; the workers of the index import meanwhile, and wait. Then the watchdog is told that stalls count from
+    now on, and later, when no build keeps the processors busy, the code of the other
     kinds of session is imported, beside the loop.
     """
 
