@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from enum import StrEnum
 from pathlib import Path
 
+from codeforge_ls import standby
 from codeforge_ls.child import die_with_parent, end_quickly, take_stdio
 from codeforge_ls.logs import request_id, start_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
@@ -28,7 +29,6 @@ from codeforge_ls.model.errors import CodeForgeError, Unavailable, error_from_js
 
 log = logging.getLogger(__name__)
 
-MAX_LINE = 64 << 20
 BACK_OFF = (1.0, 2.0, 4.0, 8.0)  # seconds before the 1st, 2nd, ... restart in a row
 CRASHES, CRASH_WINDOW = 4, 180.0  # give up after so many crashes in so many seconds
 # Where a worker finds the state folder, and with it the place of its log; without it the log goes to stderr.
@@ -54,6 +54,7 @@ class WorkerDied(Unavailable):
 class Worker:
     """One supervised worker. Started by the first call, restarted after 1-2-4-8 s, given up after 4 crashes in 3 min.
 
+    With ``arguments`` the program stands by (``standby``) until it is given them; ``early`` is one that does so now.
     ``on_notice`` gets lines that answer no call. ``on_start`` runs after every (re)start, before waiting calls.
     ``on_crash`` is told the exit code after an end that nobody asked for.
     """
@@ -63,8 +64,9 @@ class Worker:
         name: str,
         argv: Sequence[str],
         *,
-        nice: int = 0,
         env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] | None = None,
+        early: asyncio.subprocess.Process | None = None,
         on_notice: Callable[[JsonObject], None] | None = None,
         on_start: Callable[[], Awaitable[None]] | None = None,
         on_crash: Callable[[str, int], None] | None = None,
@@ -72,8 +74,9 @@ class Worker:
         self.name = name
         self.state = WorkerState.STOPPED
         self.restarts = 0
-        self._argv = [*(["nice", "-n", str(nice)] if nice else []), *argv]
+        self._argv = [*argv]
         self._env = dict(env) if env is not None else None
+        self._arguments, self._early = arguments, early
         self._on_notice, self._on_start, self._on_crash = on_notice, on_start, on_crash
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -99,16 +102,14 @@ class Worker:
                     hint="See `codeforge logs errors`; restart with `codeforge daemon restart`.",
                 )
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=self._env,
-                limit=MAX_LINE,
-                start_new_session=True,
-            )
+            early, self._early = self._early, None
+            self._process = early or await standby.spawn(self._argv, self._env)
             self.state = WorkerState.RUNNING
             self._reader = asyncio.create_task(self._read(self._process), name=f"worker-{self.name}")
+            if self._arguments is not None:
+                await self._write(
+                    standby.order(self._arguments, os.environ if self._env is None else self._env)
+                )
             if self._on_start:
                 await self._on_start()
 
@@ -165,11 +166,14 @@ class Worker:
         await self._send({"method": method, "params": params})
 
     async def _send(self, message: JsonObject) -> None:
+        await self._write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    async def _write(self, line: bytes) -> None:
         process = self._process
         if process is None or process.stdin is None:
             raise WorkerDied(f"The {self.name} worker is not running.")
         try:
-            process.stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            process.stdin.write(line)
             await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError) as end:
             await self._see_it_end(process)  # so that whoever repeats the call meets a new one
@@ -187,7 +191,7 @@ class Worker:
             while line := await process.stdout.readline():
                 self._dispatch(line)
         except ValueError:
-            log.exception("worker %s: line over %d bytes", self.name, MAX_LINE)
+            log.exception("worker %s: line over %d bytes", self.name, standby.LINE_LIMIT)
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -231,7 +235,7 @@ class Worker:
     async def stop(self, grace: float = 2.0) -> None:
         """End it: close its input, wait ``grace`` seconds, then kill its whole process group."""
         self.state = WorkerState.STOPPED
-        process = self._process
+        process, self._early = self._process or self._early, None
         if process is None:
             return
         if process.returncode is None and process.stdin is not None:
@@ -269,7 +273,7 @@ async def serve(
     state = os.environ.get(STATE_DIR)
     start_logging(service, Path(state) if state else None, os.environ.get(LOG_LEVEL, "info"))
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=MAX_LINE, loop=loop)
+    reader = asyncio.StreamReader(limit=standby.LINE_LIMIT, loop=loop)
     await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader, loop=loop), os.fdopen(wire_in, "rb", 0)
     )

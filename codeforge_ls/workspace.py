@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +31,6 @@ from codeforge_ls.config import (
     Settings,
     WatchMode,
     policies_dir,
-    state_dir,
-    worker_environment,
 )
 from codeforge_ls.index import Index
 from codeforge_ls.index.embedding_job import EmbeddingService
@@ -45,6 +42,7 @@ from codeforge_ls.llm.embedder import LitellmEmbedder
 from codeforge_ls.llm.retry import RetryPolicy
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import Frozen, JsonValue
+from codeforge_ls.model.checkpoints import Restored
 from codeforge_ls.model.errors import CodeForgeError
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
@@ -60,10 +58,10 @@ from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
 from codeforge_ls.runs.service import Runs
 from codeforge_ls.sandbox import Sandbox
 from codeforge_ls.store import Store
-from codeforge_ls.workers import STATE_DIR
 
 log = logging.getLogger(__name__)
 
+FIRST_SECONDS = 0.5  # after opening, for the first answers
 WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
 TIDY_AFTER, TIDY_EVERY = 60.0, 3600.0  # seconds after opening, and between two times
 CHECKPOINT_QUOTA = 1 << 30  # bytes
@@ -105,54 +103,59 @@ class Workspace:
         return self.config.current
 
     @classmethod
-    async def open(cls, root: Path, config: ConfigStore) -> Workspace:
-        """Open the state of a root and start its services. The index builds in the background."""
-        state = await asyncio.to_thread(state_dir, root)
-        store = await Store.open(state / "state.db")
+    async def open(
+        cls, root: Path, state: Path, config: ConfigStore, index: Index, environment: Mapping[str, str]
+    ) -> Workspace:
+        """Open the state of a root and start its services, around an index that is at work already.
+
+        ``environment`` is that of the workers.
+        """
+        checkpoints = Checkpoints(root, state)
+        # These wait for other programs and for the disk, so they do it together.
+        probing = asyncio.create_task(
+            Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
+        )
+        reading = asyncio.create_task(asyncio.to_thread(_library, root, config.current))
         try:
-            workspace = await cls._compose(root, state, store, config)
+            store = await Store.open(state / "state.db")
+        except BaseException:
+            await asyncio.wait({probing, reading})
+            raise
+        try:
+            sandbox, policies, restored = await asyncio.gather(probing, reading, checkpoints.recover())
+            workspace = cls._compose(
+                root, state, store, config, index, environment, sandbox, policies, checkpoints
+            )
         except BaseException:
             await store.close()  # its thread would keep the process alive
             raise
         try:
-            await workspace._start()  # noqa: SLF001 - our own
+            await workspace._start(restored)  # noqa: SLF001 - our own
         except BaseException:
             await workspace.close("it could not be opened")
             raise
         return workspace
 
     @classmethod
-    async def _compose(cls, root: Path, state: Path, store: Store, config: ConfigStore) -> Workspace:
-        """Build the services and connect them; nothing is at work yet."""
-        listeners: list[Callable[[IndexStatus], None]] = []
-
-        def tell_all(status: IndexStatus) -> None:
-            for tell in listeners:
-                tell(status)
-
-        # Workers read the settings from their environment only (row CFG-4), and log beside the daemon.
-        environment = worker_environment(config.current, os.environ) | {STATE_DIR: str(state)}
+    def _compose(
+        cls,
+        root: Path,
+        state: Path,
+        store: Store,
+        config: ConfigStore,
+        index: Index,
+        environment: Mapping[str, str],
+        sandbox: Sandbox,
+        policies: PolicyLibrary,
+        checkpoints: Checkpoints,
+    ) -> Workspace:
+        """Build the services and connect them; nothing but the index is at work yet."""
         backend = LitellmBackend(
             env=environment,
             retry=RetryPolicy(retries=config.current.llm.retries),
             on_crash=_crash_recorder(store),
         )
-        index = Index(
-            root,
-            state,
-            config.current.index,
-            tell_all,
-            environment,
-            search=lambda: config.current.search,
-            embedding=_embedding(
-                backend,
-                config.current.embedding,
-                lambda path: may_read(root, authority.layers(STRANGER), path),
-            ),
-        )
-        sandbox = await Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
-        policies = await asyncio.to_thread(_library, root, config.current)
-        documents, checkpoints = DocumentHub(), Checkpoints(root, state)
+        documents = DocumentHub()
         files = WorkspaceFiles(root, documents, state / "writing")
         broker = Broker(store, lambda: config.current.approvals.timeout_seconds)
         authority = Authority(
@@ -161,6 +164,12 @@ class Workspace:
             configured=lambda: config.current.policy.default,
             trusted=lambda: config.loaded.trusted_profile,
         )
+        if embedding := _embedding(
+            backend,
+            config.current.embedding,
+            lambda path: may_read(root, authority.layers(STRANGER), path),
+        ):
+            index.embed(embedding)
 
         async def list_names() -> list[str]:
             listing = await asyncio.to_thread(list_files, root, Limits.of(config.current.index))
@@ -235,26 +244,26 @@ class Workspace:
             plans=Plans(store, runs),
             opened_at=time.time(),
             watcher=_watcher(root, index, config.current),
-            on_index_status=listeners,
+            on_index_status=index.on_status,
         )
 
-    async def _start(self) -> None:
+    async def _start(self, restored: Restored | None) -> None:
         await self.runs.reconcile()
         await self.plans.reconcile()
         await self.store.append(
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
         await self.files.recover()
-        if restored := await self.checkpoints.recover():
+        if restored:
             await self.store.append(*finished_restore(restored))
-        await self.index.start()
-        if self.watcher:
-            await self.watcher.start()
+            await self.index.files_changed([""])
         self._background = [
             asyncio.create_task(self._watch_files(), name="watch-config"),
             asyncio.create_task(warm(), name="warm-policy"),
             asyncio.create_task(self._tidy(), name="tidy-checkpoints"),
         ]
+        if self.watcher:
+            self._background.append(asyncio.create_task(self._watch(self.watcher), name="begin-to-watch"))
 
     def busy(self) -> bool:
         """Whether something is at work that a shutdown would interrupt."""
@@ -301,6 +310,11 @@ class Workspace:
             _within(2.5, "the checkpoints", self.checkpoints.close()),
         )
         await _within(0.5, "the store", self.store.close())
+
+    async def _watch(self, watcher: Watcher) -> None:
+        """Choosing the folders would compete with the first answers; what changes until then is found after."""
+        await asyncio.sleep(FIRST_SECONDS)
+        await watcher.start()
 
     async def _watch_files(self) -> None:
         """Reload when a configuration or policy file changes."""
@@ -365,12 +379,14 @@ def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
     """Our own watch, unless the setting leaves it to editors: terminals and agents have none."""
     if settings.lsp.watch is WatchMode.CLIENT:
         return None
-    return Watcher(root, index.files_changed, settings.index.exclude)
+    return Watcher(root, index.files_changed, settings.index.exclude, since=index.started_at)
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:
     base = settings.policy.default if settings.policy.default in (INTERACTIVE, HEADLESS) else HEADLESS
-    return PolicyLibrary(root, policies_dir(settings.policy.directory), base)
+    library = PolicyLibrary(root, policies_dir(settings.policy.directory), base)
+    library.names()  # reads and checks the profiles, once
+    return library
 
 
 def _request(

@@ -109,6 +109,8 @@ class Checkpoints:
 
         To be called when a workspace is opened; ``create`` and ``restore`` do it too, then it is told here later.
         """
+        if not await asyncio.to_thread(self._folder.exists):
+            return None  # no checkpoint was ever taken
         await self._exclusive(lambda _: None)
         finished, self._finished = self._finished, None
         return finished

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import enum
+import inspect
+import itertools
 import json
 import sys
 import textwrap
 
+from codeforge_ls.config import settings
 from codeforge_ls.config.settings import FIELDS, Mark, SettingField, Settings, section_models
 
 HEAD = """\
@@ -23,16 +27,32 @@ HEAD = """\
 def render_example() -> str:
     """The whole file as text; loading it gives the defaults."""
     lines = [HEAD]
+    documentation = documented()
     defaults = Settings.model_construct().model_dump(mode="json")
     for section, model in section_models().items():
         lines += [f"# {(model.__doc__ or '').splitlines()[0]}", f"{section}:"]
         for field in (field for field in FIELDS.values() if field.section == section):
-            text = " ".join((field.info.description or "").split())
+            text = documentation[field.path]
             lines += [f"  # {line}" for line in textwrap.wrap(text, 100)]
             lines.append(f"  # {'; '.join(_facts(field))}")
             lines.append(f"  {field.name}: {json.dumps(defaults[section][field.name])}")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def documented() -> dict[str, str]:
+    """What stands under each field in the source of the settings, on one line; by dotted name."""
+    sections = {model.__name__: name for name, model in section_models().items()}
+    found: dict[str, str] = {}
+    for node in ast.parse(inspect.getsource(settings)).body:
+        if isinstance(node, ast.ClassDef) and node.name in sections:
+            for field, below in itertools.pairwise(node.body):
+                match field, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                        value=ast.Constant(value=str(text))
+                    ):
+                        found[f"{sections[node.name]}.{name}"] = " ".join(text.split())
+    return found
 
 
 def _facts(field: SettingField) -> list[str]:

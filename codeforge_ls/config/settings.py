@@ -58,7 +58,7 @@ class LogLevel(StrEnum):
 class Section(BaseModel):
     """A part of the settings. Unknown fields, infinities and NaN are refused; nothing changes once loaded."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _marked(*marks: Mark) -> JsonDict:

@@ -16,6 +16,8 @@ from codeforge_ls import __version__
 from codeforge_ls.child import importing
 from codeforge_ls.daemon.processes import adopt_orphans
 from codeforge_ls.daemon.watchdog import Watchdog
+from codeforge_ls.opening import imported, open_workspace
+from codeforge_ls.standby import Standby
 
 if TYPE_CHECKING:
     from codeforge_ls.model.base import JsonValue
@@ -30,13 +32,6 @@ SESSIONS = {
     "mcp": "mcp_server.session",
     "cli": "codeforge_ls.daemon.control",
 }
-WORKSPACE_CODE = (
-    "codeforge_ls.config",
-    "codeforge_ls.logs",
-    "codeforge_ls.workspace",
-    "codeforge_ls.operations",
-    "watchfiles",  # the index imports it when it starts to watch, on the loop
-)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +40,8 @@ class Host:
     """What sessions get: the root at once, the workspace and its operations when they are asked for.
 
     Nothing heavy is imported before the first session asks for the workspace, which it does after its first
-    answer. Then the watchdog is told that stalls count from now on, and a little later the code of the other
+    answer; the workers of the index import meanwhile, and wait. Then the watchdog is told that stalls count from
+    now on, and later, when no build keeps the processors busy, the code of the other
     kinds of session is imported, beside the loop.
     """
 
@@ -66,6 +62,11 @@ class Host:
         self._operations: Operations | None = None
         self._closed = ""
         self._started = time.monotonic()
+        self._standby = Standby()
+
+    async def prepare(self) -> None:
+        """Start what is to import its code while this process imports that of the first session."""
+        await self._standby.start()
 
     async def workspace(self) -> Workspace:
         """The open workspace. Raises ``Unavailable`` while the daemon leaves, and what opening it raises."""
@@ -144,6 +145,7 @@ class Host:
     async def close(self, reason: str) -> None:
         """Close the workspace if it was opened: suspend runs, stop workers, close the database."""
         self._closed = reason
+        self._standby.end()
         if self._opening is None:
             return
         try:
@@ -168,12 +170,9 @@ class Host:
         return opening.cancelled() or opening.exception() is not None
 
     async def _open(self) -> Workspace:
-        with importing():
-            for name in WORKSPACE_CODE:
-                await asyncio.to_thread(importlib.import_module, name)
+        await imported("codeforge_ls.config", "codeforge_ls.logs")
         from codeforge_ls.config import ConfigStore, state_dir
         from codeforge_ls.logs import start_logging
-        from codeforge_ls.workspace import Workspace
 
         await asyncio.to_thread(adopt_orphans)
         config = await asyncio.to_thread(
@@ -182,21 +181,23 @@ class Host:
         start_logging("daemon", state_dir(self.root), config.current.log.level)
         for problem in config.loaded.problems:
             log.warning("settings: %s", problem.text)
-        workspace = await Workspace.open(self.root, config)
-        await asyncio.to_thread(workspace.policies.names)  # reads and checks the profiles, once
+        workspace = await open_workspace(self.root, config, self._standby)
         workspace.health_parts["daemon"] = self.report
         if workspace.watcher is not None:
             workspace.health_parts["watching"] = workspace.watcher.report
-        self._importing = asyncio.create_task(self._get_ready(), name="get-ready")
+        self._importing = asyncio.create_task(self._get_ready(workspace), name="get-ready")
         return workspace
 
-    async def _get_ready(self) -> None:
+    async def _get_ready(self, workspace: Workspace) -> None:
         """From now on stalls count. Then import what the other kinds of session need, so that their first client
-        finds it there; not at once: the first client still waits for its first answers."""
+        finds it there; not at once: the first client still waits for its first answers, and where a build keeps the
+        processors busy, a thread that imports is made to wait while it holds the interpreter, and the loop with it."""
         gc.freeze()  # what is loaded now stays: later collections need not walk through it
         await asyncio.sleep(0)  # so that this very slice does not count
         self._watchdog.mark_ready()
         await asyncio.sleep(GET_READY_SECONDS)
+        while workspace.index.status().state.value == "building":  # noqa: ASYNC110 - a look now and then will do
+            await asyncio.sleep(GET_READY_SECONDS)
         with importing():
             for role, module in SESSIONS.items():
                 if role == self._role:

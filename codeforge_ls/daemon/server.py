@@ -91,6 +91,7 @@ class Server:
         self._catch_signals()
         listening = await asyncio.start_unix_server(self._accept, sock=self._claim.socket, limit=READ_LIMIT)
         on_listening()
+        await host.prepare()
         keeping_house = asyncio.create_task(self._keep_house(), name="housekeeping")
         await self._stopping.wait()
         log.info("leaving: %s", self._reason)

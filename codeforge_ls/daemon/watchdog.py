@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import selectors
 import sys
 import threading
@@ -40,7 +41,21 @@ class TimedSelector(selectors.DefaultSelector):
 
 def new_loop() -> asyncio.AbstractEventLoop:
     """A loop that is watched: its selector measures."""
-    return asyncio.SelectorEventLoop(TimedSelector())
+    loop = asyncio.SelectorEventLoop(TimedSelector())
+    if sys.version_info < (3, 12) and _has_pidfd():
+        # As newer Pythons do by themselves: else the loop waits until a thread has started, for each child.
+        children = asyncio.PidfdChildWatcher()
+        children.attach_loop(loop)
+        asyncio.set_child_watcher(children)
+    return loop
+
+
+def _has_pidfd() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):  # not Linux, an old one, or a container that forbids it
+        return False
+    return True
 
 
 class Watchdog:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
+from codeforge_ls import standby
 from codeforge_ls.index.changes import Changes
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError
@@ -14,7 +16,6 @@ from codeforge_ls.workers import Worker, WorkerDied, WorkerState
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.2
-PRIORITY = 10  # nice: the index gives way to the answers
 
 
 class Feed:
@@ -25,16 +26,18 @@ class Feed:
 
     def __init__(
         self,
-        command: Sequence[str],
+        arguments: Sequence[str],
         env: Mapping[str, str],
+        early: Process | None,
         on_notice: Callable[[JsonObject], None],
         on_gave_up: Callable[[str], None],
     ) -> None:
         self.worker = Worker(
             "index",
-            command,
-            nice=PRIORITY,
+            standby.command(standby.INDEX_WORKER),
             env=env,
+            arguments=arguments,
+            early=early,
             on_notice=on_notice,
             on_start=self._started,
             on_crash=lambda _name, _code: self.build(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -36,6 +36,7 @@ from codeforge_ls.model.index import (
     Symbol,
     SymbolAnswer,
 )
+from codeforge_ls.standby import INDEX_WORKER, QUERY_WORKER, Standby, command
 from codeforge_ls.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -61,53 +62,54 @@ class Index:
         root: Path,
         state: Path,
         settings: IndexSettings,
-        on_status: Callable[[IndexStatus], None] | None = None,
         env: Mapping[str, str] | None = None,
         *,
         search: Callable[[], SearchSettings] = Fusion,
-        embedding: EmbeddingService | None = None,
+        early: Standby | None = None,
     ) -> None:
         """``env`` is the workers' whole environment; None takes this process's. ``search`` is asked for each search.
 
-        ``embedding`` stands in for the word vectors as far as it has answered."""
+        ``early`` has the workers if they were started before; ``on_status`` are told each change of the status."""
         self._root = root
         self._limits = Limits.of(settings)
         self._status = IndexStatus(state=IndexState.EMPTY, percent=0)
-        self._on_status = on_status
+        self.on_status: list[Callable[[IndexStatus], None]] = []
+        self.started_at = 0.0  # seconds since the epoch; what changed before is met by the first build
         self._progress: set[Callable[[IndexStatus], None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         arguments = [str(root), str(state), self._limits.to_json()]
-        # One thread each: the workers are the parallelism, and BLAS threads cost memory.
-        env = {**(os.environ if env is None else env)} | {
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "DISABLE_TQDM": "1",
-        }
-        # -P: a module of the workspace must not be imported in place of ours.
-        command = [sys.executable, "-P", "-m"]
+        env, early = {**(os.environ if env is None else env)}, early or Standby()
         self._feed = Feed(
-            [*command, "codeforge_ls.index.worker", *arguments],
+            arguments,
             env,
+            early.take(INDEX_WORKER),
             lambda notice: self._take_status(notice.get("status")),
             lambda why: self._take_status({**self._status.model_dump(), "state": "error", "message": why}),
         )
         self._writer = self._feed.worker
         self._owners = Owners(root)
         self._writing_graph: asyncio.Task[bool] | None = None
-        self._reader = Worker("query", [*command, "codeforge_ls.index.query_worker", *arguments], env=env)
+        self._reader = Worker(
+            "query", command(QUERY_WORKER), env=env, arguments=arguments, early=early.take(QUERY_WORKER)
+        )
         self._search = search
-        self._embedding = EmbeddingJob(self._writer, embedding, self._tell) if embedding else None
+        self._embedding: EmbeddingJob | None = None
 
     # -- life
 
     async def start(self) -> None:
         """Begin to index in the background and return at once."""
         if not self._tasks:
+            self.started_at = time.time()
             self._feed.build()
-            loops = [*self._feed.loops(), self._warm_reader()]
-            if self._embedding:
-                loops.append(self._embedding.run())
+            loops = [self._warm_reader(), *self._feed.loops()]
             self._tasks = [asyncio.create_task(one) for one in loops]
+
+    def embed(self, service: EmbeddingService) -> None:
+        """From now on, an embedding model stands in for the word vectors as far as it has answered."""
+        self._embedding = EmbeddingJob(self._writer, service, self._tell)
+        self._embedding.look(self._status)
+        self._tasks.append(asyncio.create_task(self._embedding.run()))
 
     async def stop(self) -> None:
         """End both workers and their children."""
@@ -424,9 +426,8 @@ class Index:
         self._tell()
 
     def _tell(self) -> None:
-        for listener in (self._on_status, *self._progress):
-            if listener:
-                listener(self.status())
+        for listener in (*self.on_status, *self._progress):
+            listener(self.status())
 
     # -- inside: questions
 

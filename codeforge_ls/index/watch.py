@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ POLL_SECONDS, POLLS = (
     20,
 )  # without events the disk is looked at so often, so many times; then events are tried
 STOP_SECONDS = 2.0
+STAMP_SECONDS = 0.05  # time stamps of files lag behind the clock by one of its ticks
 MAX_FOLDERS = 50_000  # each is one inotify watch; the usual limit of a user is higher
 RULE_FILES = {".gitignore", ".codeforgeignore"}
 
@@ -41,9 +42,12 @@ class Watcher:
         root: Path,
         on_changes: Callable[[Sequence[str]], Awaitable[None]],
         exclude: Sequence[str] = (),
+        *,
+        since: float | None = None,
     ) -> None:
+        """What changed after ``since`` (seconds since the epoch) is reported once the first watches are in place."""
         self._exclude = tuple(exclude)
-        self._root, self._on_changes = root, on_changes
+        self._root, self._on_changes, self._since = root, on_changes, since
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure = self._last_failure = ""
@@ -104,9 +108,12 @@ class Watcher:
             if self._stop.is_set():
                 return
 
-    async def _look_again(self, paths: Sequence[str]) -> None:
+    async def _look_again(self, folders: Sequence[str], paths: Sequence[str]) -> None:
         await asyncio.sleep(SETUP_SECONDS)
         self._failure = ""  # the watches are in place
+        if self._since is not None:
+            since, self._since = self._since - STAMP_SECONDS, None
+            paths = [*paths, *await asyncio.to_thread(self._newer, folders, since)]
         if paths:
             await self._on_changes(paths)
 
@@ -121,7 +128,7 @@ class Watcher:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), POLL_SECONDS)
             return
-        looking = asyncio.create_task(self._look_again(again))
+        looking = asyncio.create_task(self._look_again(folders, again))
         try:
             await self._follow(folders)
             await looking
@@ -138,6 +145,18 @@ class Watcher:
                 await self._on_changes(paths)
             if await asyncio.to_thread(self._folders_changed, paths, set(folders)):
                 return
+
+    def _newer(self, folders: Iterable[str], since: float) -> list[str]:
+        """What was changed after that moment; the whole workspace, ``""``, when something came or went."""
+        found: list[str] = []
+        for folder in folders:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                if os.stat(folder).st_mtime >= since:  # noqa: PTH116 - thousands of folders
+                    return [""]
+                found += [
+                    entry.path for entry in entries if entry.stat(follow_symlinks=False).st_mtime >= since
+                ]
+        return self._relative(found)
 
     def _relative(self, paths: Sequence[str]) -> list[str]:
         root = str(self._root).rstrip("/") + "/"

@@ -59,6 +59,7 @@ OPERATIONS = (
     "config.reload",
     "workspace.stop",
 )
+NAMES = [PREFIX + name for name in OPERATIONS]
 STARTED = {"run.start": ("run", "run_id"), "run.resume": ("run", "run_id"), "plan.start": ("plan", "plan_id")}
 
 Report = Callable[[float | None, str], None]
@@ -74,9 +75,7 @@ class Commands:
         self._commands: dict[str, Command] = {PREFIX + name: self._command(name) for name in OPERATIONS}
 
     def offer(self, server: LanguageServer) -> None:
-        """Register the commands, and the requests that have a method of their own."""
-        for name, command in self._commands.items():
-            server.command(name)(command)
+        """Register the requests that carry the commands, and those that have a method of their own."""
 
         @server.feature(types.WORKSPACE_EXECUTE_COMMAND)
         async def execute_command(params: JsonObject) -> JsonObject:

@@ -13,7 +13,7 @@ from lsprotocol import types
 from pygls.capabilities import ServerCapabilitiesBuilder
 
 from codeforge_ls.lsp.client import BESIDE_OTHERS, Client, split_options
-from codeforge_ls.lsp.commands import Commands, Report
+from codeforge_ls.lsp.commands import NAMES, Commands, Report
 from codeforge_ls.lsp.edits import EditorDocuments
 from codeforge_ls.lsp.events import EventFeed
 from codeforge_ls.lsp.navigation import Navigation
@@ -84,7 +84,7 @@ class Editor:
             self._params.capabilities,
             offered,
             features.feature_options,
-            list(features.commands),
+            NAMES,
             types.TextDocumentSyncKind.Incremental,
             None,
             self.client.encoding.value,

@@ -38,6 +38,7 @@ async def serve_lsp(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: WorkspaceHost, hello: JsonObject
 ) -> int:
     """Serve one editor until it leaves. Returns 0 after ``shutdown`` and 1 without."""
+    await asyncio.to_thread(_converter)
     return await Session(writer, host, hello).serve(reader)
 
 

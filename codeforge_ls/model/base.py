@@ -19,7 +19,8 @@ JsonObject: TypeAlias = dict[str, JsonValue]
 class Frozen(BaseModel):
     """An immutable model that refuses unknown fields: wire, disk and model output all pass through one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built at its first use: a process imports ten models for each one that it ever checks.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def new_id(prefix: str) -> str:

@@ -24,7 +24,7 @@ from codeforge_ls.config import (
     worker_environment,
     workspace_id,
 )
-from codeforge_ls.config.example import render_example
+from codeforge_ls.config.example import documented, render_example
 from codeforge_ls.config.settings import FIELDS, Mark
 from codeforge_ls.model.errors import Unavailable
 
@@ -353,8 +353,9 @@ def test_the_example_file_is_the_model_and_loads_as_the_defaults(place: Place) -
     assert text == render_example(), "run: python -m codeforge_ls.config.example > codeforge.yaml.example"
     loaded = load_settings(place.root, config_path=example, environ=place.env)
     assert (loaded.problems, loaded.settings.model_dump()) == ((), Settings.model_construct().model_dump())
+    documentation = documented()
     for field in FIELDS.values():
-        assert field.info.description, field.path
+        assert documentation[field.path], field.path
         assert field.env in text
 
 

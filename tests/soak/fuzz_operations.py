@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from codeforge_ls.config import ConfigStore
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.errors import CodeForgeError
+from codeforge_ls.opening import open_workspace
 from codeforge_ls.operations import Operations
-from codeforge_ls.workspace import Workspace
 from tests.soak.ground import FOLDERS, Ground
 from tests.soak.hostile import Hostile
 from tests.soak.report import Part
@@ -36,7 +36,7 @@ async def prove(part: Part, *, cases: int) -> None:
     ground.git("add", "-A")
     ground.git("commit", "-qm", "start")
     with part.timed(), _environment(ground):
-        workspace = await Workspace.open(ground.root, ConfigStore(ground.root, overrides=UNLIMITED))
+        workspace = await open_workspace(ground.root, ConfigStore(ground.root, overrides=UNLIMITED))
         try:
             await _calls(Operations(workspace), ground, part, cases)
             if broken := await workspace.store.verify():
