@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +25,14 @@ FILE_K1, FILE_B = 1.2, 0.75  # of whole files
 CHUNK_SHARES = np.array([1.0, 0.5, 0.25], np.float32)  # what the best chunks of a file count
 MOST_TIMES = 3  # a word that a text says more often counts no more
 LONG = 24  # words from which on their forms are not looked up
+
+
+@cache
+def load_bm25s() -> ModuleType:
+    """The library, with scipy behind it: half a second that an answer without an index need not wait for."""
+    library = importlib.import_module("bm25s")
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
+    return library
 
 
 @dataclass(frozen=True)
@@ -105,24 +117,38 @@ class Collection:
 
     def scores(self, words: Sequence[str]) -> Scores:
         """BM25 of every chunk for distinct words; zero where none occurs and for the dead."""
-        total = np.zeros(self._offsets[-1], np.float32)
-        for word in words:
-            self._add(total, word)
-        return total
+        lists = [one for one in map(self._weighed, words) if len(one[0])]
+        if not lists:
+            return np.zeros(self._offsets[-1], np.float32)
+        chunks, data = zip(*lists, strict=True)
+        # The columns of the query's words are all of the matrix that this query needs.
+        scorer = load_bm25s().BM25(k1=K1, b=B, method="lucene")
+        scorer.scores = {
+            "data": np.concatenate(data),
+            "indices": np.concatenate(chunks),
+            "indptr": np.cumsum([0, *map(len, data)]),
+            "num_docs": self._offsets[-1],
+        }
+        scorer.nonoccurrence_array = None  # Lucene's variant has none
+        result: Scores = scorer.get_scores_from_ids(list(range(len(lists))))
+        return result
 
-    def _add(self, total: Scores, word: str, times: int = 1, *, with_forms: bool = True) -> None:
-        """Add to the score of each living chunk what a word, or the best form of it, is worth in it; a form half."""
+    def _weighed(self, word: str, *, with_forms: bool = True) -> tuple[npt.NDArray[np.int64], Scores]:
+        """The living chunks that have a word or a form of it, and what the best is worth in each; a form half."""
         found: list[tuple[npt.NDArray[np.int64], Scores]] = []
         for form in (word, *forms(word)) if with_forms else (word,):
             chunks, often = self._list(form)
             if len(chunks):
-                share = 1.0 if form == word else FORM
                 worth = often / (often + self._norms[chunks])
-                worth *= np.float32(times * share * self._idf(len(chunks)))
-                worth += total[chunks]
+                worth *= np.float32((1.0 if form == word else FORM) * self._idf(len(chunks)))
                 found.append((chunks, worth))
-        for chunks, better in found:
-            total[chunks] = np.maximum(total[chunks], better)
+        if len(found) <= 1:
+            return found[0] if found else (np.zeros(0, np.int64), np.zeros(0, np.float32))
+        best = np.zeros(self._offsets[-1], np.float32)
+        for chunks, worth in found:
+            best[chunks] = np.maximum(best[chunks], worth)
+        having = np.flatnonzero(best)
+        return having, best[having]
 
     def files(self, counts: Mapping[str, int]) -> list[FileEvidence]:
         """What the words of a long text, and how often each is in it, say for each file in which one occurs."""
@@ -136,7 +162,8 @@ class Collection:
         whole = np.zeros(every)
         for word, count in counts.items():
             times = min(count, MOST_TIMES)
-            self._add(chunk_scores, word, times, with_forms=len(counts) <= LONG)
+            chunks, worth = self._weighed(word, with_forms=len(counts) <= LONG)
+            chunk_scores[chunks] += times * worth
             chunks, often = self._list(word)
             summed = np.bincount(files[chunks], often, every)
             having = np.count_nonzero(summed)

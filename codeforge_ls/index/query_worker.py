@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import sqlite3
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from pathspec import PathSpec
 
 from codeforge_ls.index import records
+from codeforge_ls.index.bm25 import load_bm25s
 from codeforge_ls.index.dense import DenseLeg
 from codeforge_ls.index.embedding_cache import floats
 from codeforge_ls.index.embeddings import EmbeddingLeg
@@ -36,7 +36,6 @@ MAX_TEXT = 2_000  # characters of a hit's text
 MAX_DEFINITIONS = 100
 WORDS, VECTORS, EMBEDDING = "bm25", "vectors", "embedding"
 LOAD_SECONDS = 3.0
-MATRICES = "scipy.sparse"  # what changed files and maps are made with
 COVERED = 0.95  # share of the chunks with a vector of the embedding model from which on it answers
 
 Wanted = Callable[[str], bool]
@@ -185,7 +184,7 @@ class QueryWorker:
         """
         answer = await self.answers.warm(params, emit)
         if self._snapshot.searchable:
-            await asyncio.to_thread(importlib.import_module, MATRICES)
+            await asyncio.to_thread(load_bm25s)
         else:
             self._loading = asyncio.create_task(_load_later())
         return answer
@@ -213,7 +212,7 @@ class QueryWorker:
 
 async def _load_later() -> None:
     await asyncio.sleep(LOAD_SECONDS)
-    await asyncio.to_thread(importlib.import_module, MATRICES)
+    await asyncio.to_thread(load_bm25s)
 
 
 def _hit(score: float, place: ChunkPlace, text: str) -> JsonObject:
