@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +69,8 @@ class Texts:
 
     def __init__(self, raw: Array, offsets: Array) -> None:
         self.raw, self.offsets = raw, offsets
-        self._view = memoryview(raw)  # type: ignore[arg-type]  # numpy arrays are buffers
+        # numpy arrays are buffers; views give plain bytes and numbers, which cost a third.
+        self._view, self._ends = memoryview(raw), memoryview(offsets)  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Texts:
@@ -86,7 +88,7 @@ class Texts:
 
     def bytes_of(self, at: int) -> bytes:
         """One text as bytes."""
-        return bytes(self._view[self.offsets[at] : self.offsets[at + 1]])
+        return self._view[self._ends[at] : self._ends[at + 1]].tobytes()
 
     def __iter__(self) -> Iterator[str]:
         return (text.decode("utf-8", "surrogatepass") for text in self.every())
@@ -99,12 +101,6 @@ class Texts:
     def find(self, text: str, first: int = 0, last: int | None = None) -> int:
         """The position of a text, -1 when it is not there; in ``[first, last)`` they are sorted by their bytes."""
         wanted = text.encode("utf-8", "surrogatepass")
-        low, high = first, len(self) if last is None else last
-        end = high
-        while low < high:
-            middle = (low + high) // 2
-            if self.bytes_of(middle) < wanted:
-                low = middle + 1
-            else:
-                high = middle
+        end = len(self) if last is None else last
+        low = bisect_left(range(end), wanted, first, key=self.bytes_of)
         return low if low < end and self.bytes_of(low) == wanted else -1

@@ -147,7 +147,7 @@ class Collection:
         best = np.zeros(self._offsets[-1], np.float32)
         for chunks, worth in found:
             best[chunks] = np.maximum(best[chunks], worth)
-        having = np.flatnonzero(best)
+        having = np.flatnonzero(best > 0)
         return having, best[having]
 
     def files(self, counts: Mapping[str, int]) -> list[FileEvidence]:
@@ -169,7 +169,7 @@ class Collection:
             having = np.count_nonzero(summed)
             idf = math.log(1 + (living - having + 0.5) / (having + 0.5))
             whole += times * idf * summed / (summed + damp)
-        found = np.flatnonzero(chunk_scores)
+        found = np.flatnonzero(chunk_scores > 0)
         if not len(found):
             return []
         found = found[np.lexsort((found, -chunk_scores[found], files[found]))]
@@ -209,7 +209,7 @@ class Collection:
         What ``wanted`` says of the paths is remembered while the next searches ask with the same function.
         """
         scores = self.scores(words)
-        chosen = np.flatnonzero(scores if wanted is None else scores * self._allowed(wanted))
+        chosen = np.flatnonzero((scores > 0) if wanted is None else (scores > 0) & self._allowed(wanted))
         if len(chosen) > count:
             found = scores[chosen]
             least = np.partition(found, -count)[-count]
