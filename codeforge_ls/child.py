@@ -35,6 +35,15 @@ def end_quickly() -> None:
     atexit.register(gc.freeze)
 
 
+def give_back_memory() -> None:
+    """After large work is done: have the C library return what was freed to the system, where it can (glibc)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def take_stdio() -> tuple[int, int]:
     """Take the wire away from ``print`` and from children: returns descriptors of the real stdin and stdout."""
     wire_in, wire_out = os.dup(0), os.dup(1)

@@ -81,9 +81,10 @@ class IndexDatabase:
         self._db.close()
 
     def write_back(self) -> None:
-        """Fold the journal into the file as far as readers allow: a first build makes a long one."""
+        """Fold the journal into the file as far as readers allow, and free the cache: a first build fills both."""
         with contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._db.execute("PRAGMA shrink_memory")
 
     def begin(self) -> None:
         """Open a transaction unless one is open."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
+from codeforge_ls.child import give_back_memory
 from codeforge_ls.index.database import SEGMENT, Counts, IndexDatabase, SegmentRow, put_aside
 from codeforge_ls.index.embedding_cache import EmbeddingCache
 from codeforge_ls.index.explain import explain
@@ -160,6 +161,7 @@ class IndexWorker:
         await self._graph.write_if_missing()
         await self._refresh_segment()
         if todo:
+            give_back_memory()
             log.info(
                 "looked at %d files; CPU seconds so far: symbols %.2f, words %.2f, segments %.2f",
                 len(todo), self._pool.tag_seconds, self._pool.word_seconds, self._segment_seconds,
