@@ -27,6 +27,7 @@ class Scanner:
         self._root, self._limits, self._links = root, limits, LinkCheck(root)
         self._files: list[str] = []
         self._listed = float("-inf")
+        self._listing = asyncio.Lock()
 
     async def search(
         self,
@@ -36,10 +37,7 @@ class Scanner:
         limit: int,
     ) -> tuple[list[tuple[float, ChunkPlace, str]], bool]:
         """The best place of each file in which words occur, ``(score, place, text)``; False when time ran out."""
-        if time.monotonic() - self._listed > LIST_SECONDS:
-            listing = await asyncio.to_thread(list_files, self._root, self._limits)
-            self._files = sorted(listing.files, key=lambda path: (language_of(path) in PLAIN, path))
-            self._listed = time.monotonic()
+        await self.list()
         found: list[tuple[float, ChunkPlace, str]] = []
         started, complete = time.monotonic(), True
         # What is named after the query comes first, in case there is no time for the rest.
@@ -56,6 +54,14 @@ class Scanner:
                     found.append(hit)
         found.sort(key=lambda one: (-one[0], one[1].path))
         return found[:limit], complete
+
+    async def list(self) -> None:
+        """List the workspace, unless that was done just now; questions that come meanwhile wait for the same listing."""
+        async with self._listing:
+            if time.monotonic() - self._listed > LIST_SECONDS:
+                listing = await asyncio.to_thread(list_files, self._root, self._limits)
+                self._files = sorted(listing.files, key=lambda path: (language_of(path) in PLAIN, path))
+                self._listed = time.monotonic()
 
     def _text(self, path: str, unsaved: Mapping[str, str]) -> str | None:
         if path in unsaved:
