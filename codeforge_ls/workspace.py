@@ -16,7 +16,7 @@ from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
 from codeforge_ls.actions.documents import DocumentHub
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
-from codeforge_ls.actions.judge import may_read
+from codeforge_ls.actions.judge import Readable
 from codeforge_ls.actions.pending import PendingActions
 from codeforge_ls.actions.repo_map import counted_map, readable_map
 from codeforge_ls.actions.rewind import Rewinder, finished_restore
@@ -164,11 +164,11 @@ class Workspace:
             configured=lambda: config.current.policy.default,
             trusted=lambda: config.loaded.trusted_profile,
         )
-        if embedding := _embedding(
-            backend,
-            config.current.embedding,
-            lambda path: may_read(root, authority.layers(STRANGER), path),
-        ):
+
+        def may_send(path: str) -> bool:
+            return Readable(root, authority.layers(STRANGER))(path)
+
+        if embedding := _embedding(backend, config.current.embedding, may_send):
             index.embed(embedding)
 
         async def list_names() -> list[str]:
@@ -179,7 +179,7 @@ class Workspace:
             return ToolContext(
                 files=files,
                 index=index,
-                may_read=lambda path: may_read(root, layers, path),
+                may_read=Readable(root, layers),
                 list_files=list_names,
                 checkpoint=store.checkpoint,
             )

@@ -16,6 +16,7 @@ from codeforge_ls.model.policy import (
 )
 from codeforge_ls.policy.evaluate import evaluate
 from codeforge_ls.policy.library import effective_limits
+from codeforge_ls.policy.paths import KnownFolders
 from codeforge_ls.sandbox import Sandbox
 
 NOBODY = PolicyDecision(
@@ -49,9 +50,23 @@ def judge(
     return worst
 
 
-def may_read(root: Path, layers: Sequence[PolicyLayer], path: str) -> bool:
-    """Whether the content of a path may be shown under these layers; an ``ask`` is not a yes."""
-    return evaluate(layers, ToolCall(tool=Tool.READ.value, path=path), root).decision is Decision.ALLOW
+class Readable:
+    """Whether the content of a path may be shown under some layers; an ``ask`` is not a yes.
+
+    For one call about many paths: what was found out about a path, or a folder, is not looked at again.
+    """
+
+    def __init__(self, root: Path, layers: Sequence[PolicyLayer]) -> None:
+        self._root, self._layers = root, layers
+        self._folders = KnownFolders(root)
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, path: str) -> bool:
+        if path not in self._known:
+            call = ToolCall(tool=Tool.READ.value, path=path)
+            decision = evaluate(self._layers, call, self._root, self._folders).decision
+            self._known[path] = decision is Decision.ALLOW
+        return self._known[path]
 
 
 def _can_confine(layers: Sequence[PolicyLayer], sandbox: Sandbox) -> bool:

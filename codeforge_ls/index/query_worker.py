@@ -183,7 +183,9 @@ class QueryWorker:
         While there is nothing to search yet, the libraries wait too: the first scan has the processor for itself.
         """
         if not self._refresh() or not self._snapshot.searchable:
-            await self._scanner.list()  # the first question most likely comes before there is anything else
+            await (
+                self._scanner.list_files()
+            )  # the first question most likely comes before there is anything else
         answer = await self.answers.warm(params, emit)
         if self._snapshot.searchable:
             await asyncio.to_thread(load_bm25s)

@@ -37,7 +37,7 @@ class Scanner:
         limit: int,
     ) -> tuple[list[tuple[float, ChunkPlace, str]], bool]:
         """The best place of each file in which words occur, ``(score, place, text)``; False when time ran out."""
-        await self.list()
+        await self.list_files()
         found: list[tuple[float, ChunkPlace, str]] = []
         started, complete = time.monotonic(), True
         # What is named after the query comes first, in case there is no time for the rest.
@@ -55,8 +55,8 @@ class Scanner:
         found.sort(key=lambda one: (-one[0], one[1].path))
         return found[:limit], complete
 
-    async def list(self) -> None:
-        """List the workspace, unless that was done just now; questions that come meanwhile wait for the same listing."""
+    async def list_files(self) -> None:
+        """List the workspace, unless that was done just now; questions that come meanwhile wait for the same list."""
         async with self._listing:
             if time.monotonic() - self._listed > LIST_SECONDS:
                 listing = await asyncio.to_thread(list_files, self._root, self._limits)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
 
-from codeforge_ls.actions.judge import may_read
+from codeforge_ls.actions.judge import Readable
 from codeforge_ls.index.service import WALKED
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import Denied
@@ -48,13 +49,10 @@ async def graph_search(call: Call, arguments: GraphQuery) -> JsonObject:
 
 
 def _readable(call: Call, found: GraphAnswer, limit: int) -> GraphAnswer:
-    known: dict[str, bool] = {}
+    may_read = _reader(call)
 
     def readable(name: str) -> bool:
-        path = name.partition("::")[0]
-        if path not in known:
-            known[path] = _may_read(call, path)
-        return known[path]
+        return may_read(name.partition("::")[0])
 
     nodes = [
         node
@@ -65,10 +63,11 @@ def _readable(call: Call, found: GraphAnswer, limit: int) -> GraphAnswer:
     return found.model_copy(update={"nodes": tuple(nodes[:limit]), "start": start})
 
 
-def _may_read(call: Call, path: str) -> bool:
-    return call.actor.is_person or may_read(
-        call.workspace.root, call.workspace.authority.layers(call.actor), path
-    )
+def _reader(call: Call) -> Callable[[str], bool]:
+    """Whether whoever asks may read a path; a person may."""
+    if call.actor.is_person:
+        return lambda _path: True
+    return Readable(call.workspace.root, call.workspace.authority.layers(call.actor))
 
 
 class OnePath(Frozen):
@@ -103,11 +102,12 @@ async def calls(call: Call, arguments: CallQuestion) -> JsonObject:
 def _readable_calls(call: Call, found: CallAnswer) -> CallAnswer:
     if call.actor.is_person:
         return found
-    symbol = found.symbol if found.symbol and _may_read(call, found.symbol.path) else None
+    readable = _reader(call)
+    symbol = found.symbol if found.symbol and readable(found.symbol.path) else None
     sites = tuple(
         site
         for site in found.calls
-        if _may_read(call, site.symbol.path) and all(_may_read(call, place.path) for place in site.places)
+        if readable(site.symbol.path) and all(readable(place.path) for place in site.places)
     )
     return found.model_copy(update={"symbol": symbol, "calls": sites if symbol else ()})
 
@@ -119,7 +119,7 @@ async def explain(call: Call, arguments: OnePath) -> JsonObject:
 
 
 def _must_read(call: Call, path: str) -> None:
-    if not _may_read(call, path):
+    if not _reader(call)(path):
         raise Denied(
             f"{path} may not be read.", hint="`codeforge policy explain` says which rule forbids it."
         )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from codeforge_ls.actions.judge import may_read
+from codeforge_ls.actions.judge import Readable
 from codeforge_ls.actions.repo_map import DRAWS
 from codeforge_ls.actions.search import SearchArguments, ask_index
 from codeforge_ls.index.picture import dot, svg
@@ -72,8 +72,8 @@ async def _picture(call: Call, arguments: MapQuery) -> JsonObject:
 
 
 def _forbidden(call: Call, paths: Sequence[str]) -> list[str]:
-    layers = call.workspace.authority.layers(call.actor)
-    return [path for path in paths if not may_read(call.workspace.root, layers, path)]
+    readable = Readable(call.workspace.root, call.workspace.authority.layers(call.actor))
+    return [path for path in paths if not readable(path)]
 
 
 class CodeRange(Frozen):
@@ -140,14 +140,11 @@ async def symbol_find(call: Call, arguments: SymbolFilter) -> JsonObject:
 def _readable(call: Call, found: SymbolAnswer) -> SymbolAnswer:
     if call.actor.is_person:
         return found
-    layers = call.workspace.authority.layers(call.actor)
-    root = call.workspace.root
+    readable = Readable(call.workspace.root, call.workspace.authority.layers(call.actor))
     return found.model_copy(
         update={
-            "definitions": tuple(
-                symbol for symbol in found.definitions if may_read(root, layers, symbol.path)
-            ),
-            "references": tuple(use for use in found.references if may_read(root, layers, use.path)),
+            "definitions": tuple(symbol for symbol in found.definitions if readable(symbol.path)),
+            "references": tuple(use for use in found.references if readable(use.path)),
         }
     )
 

@@ -5,7 +5,6 @@ Total: whatever the call holds, there is an answer. Before all layers stands the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from codeforge_ls.model.policy import (
 from codeforge_ls.policy.commands import CommandLine, read_line
 from codeforge_ls.policy.guard import command_problem, protected
 from codeforge_ls.policy.judge_command import judge_command
-from codeforge_ls.policy.paths import ResolvedPath, resolve_path
+from codeforge_ls.policy.paths import KnownFolders, ResolvedPath, resolve_path
 from codeforge_ls.policy.rules import (
     Place,
     Verdict,
@@ -59,11 +58,14 @@ class _Subject:
     targets: tuple[tuple[str, Place], ...] = ()
 
 
-def evaluate(layers: Sequence[PolicyLayer], call: ToolCall, root: Path) -> PolicyDecision:
+def evaluate(
+    layers: Sequence[PolicyLayer], call: ToolCall, root: Path, known: KnownFolders | None = None
+) -> PolicyDecision:
     """The decision of all layers on one call: the strictest, and the first of equals. No layer means deny.
 
     ``path`` is workspace-relative, absolute or a ``file:`` URI (for a command: its working folder). Reads the file
-    system only to follow links. Takes under 1 ms once the shell parser is loaded (``syntax.warm``). Never raises.
+    system only to follow links, and with ``known`` the same folders only once for many calls. Takes under 1 ms once
+    the shell parser is loaded (``syntax.warm``). Never raises.
     """
     if not layers:
         return PolicyDecision(
@@ -74,7 +76,7 @@ def evaluate(layers: Sequence[PolicyLayer], call: ToolCall, root: Path) -> Polic
             reason="no policy is in force",
         )
     extra = tuple(dict.fromkeys(glob for layer in layers for glob in layer.profile.protected_paths))
-    subject = _take_apart(call, root, extra, layers)
+    subject = _take_apart(call, root, extra, layers, known)
     if subject.refused is not None:
         return PolicyDecision(
             decision=Decision.DENY,
@@ -99,11 +101,16 @@ def evaluate(layers: Sequence[PolicyLayer], call: ToolCall, root: Path) -> Polic
 
 
 def _take_apart(
-    call: ToolCall, root: Path, extra: tuple[str, ...], layers: Sequence[PolicyLayer]
+    call: ToolCall,
+    root: Path,
+    extra: tuple[str, ...],
+    layers: Sequence[PolicyLayer],
+    known: KnownFolders | None,
 ) -> _Subject:
     try:
-        real_root = os.path.realpath(root)
-        resolved = resolve_path(root, call.path, real_root) if call.path is not None else None
+        known = known or KnownFolders(root)
+        real_root = known.real_root
+        resolved = resolve_path(root, call.path, known) if call.path is not None else None
     except (InvalidInput, OSError, ValueError) as error:
         text = error.message if isinstance(error, InvalidInput) else "The path cannot be resolved."
         return _Subject(call.tool, None, None, text)
@@ -120,7 +127,7 @@ def _take_apart(
     cwd = place.lexical if place else "."
     if why := command_problem(line, real_root, cwd, extra):
         return _refuse(subject, why)
-    return _with_targets(subject, line, root, real_root, cwd, extra)
+    return _with_targets(subject, line, root, known, cwd, extra)
 
 
 def _path_problem(
@@ -154,7 +161,7 @@ def _lifted(tool: str, path: str, place: Place, layers: Sequence[PolicyLayer]) -
 
 
 def _with_targets(
-    subject: _Subject, line: CommandLine, root: Path, real_root: str, cwd: str, extra: tuple[str, ...]
+    subject: _Subject, line: CommandLine, root: Path, known: KnownFolders, cwd: str, extra: tuple[str, ...]
 ) -> _Subject:
     targets: list[tuple[str, Place]] = []
     if len(line.writes) > _MAX_TARGETS:
@@ -162,12 +169,12 @@ def _with_targets(
     for tool, paths in (("Write", line.writes), ("Read", line.reads)):
         for path in paths[:_MAX_TARGETS]:
             try:
-                resolved = resolve_path(root, path if path.startswith("/") else f"{cwd}/{path}", real_root)
+                resolved = resolve_path(root, path if path.startswith("/") else f"{cwd}/{path}", known)
             except InvalidInput as error:
                 return _refuse(subject, f"a redirection cannot be judged: {error.message}")
             if tool == "Write" and path not in _NOWHERE and (path.startswith("~") or not resolved.inside):
                 return _refuse(subject, f"it would write {path}, which is outside the workspace")
-            place = _place(resolved, real_root)
+            place = _place(resolved, known.real_root)
             for reading in place.readings:
                 if why := protected(reading, writing=tool == "Write", extra=extra):
                     return _refuse(subject, f"{path} is protected: {why}")

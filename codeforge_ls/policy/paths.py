@@ -30,32 +30,49 @@ class ResolvedPath(Frozen):
         return relative_to(self.real, root)
 
 
-def resolve_path(root: Path, path: str, real_root: str | None = None) -> ResolvedPath:
-    """Both readings of a relative path, an absolute path or a ``file:`` URI; ``real_root`` where it is known.
+class KnownFolders:
+    """What one call has found out about the folders below a root: for many paths, and for no longer than that."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises ``OSError`` or ``ValueError`` for a root that cannot be resolved."""
+        self.real_root = os.path.realpath(root)
+        self._plain = {""}
+
+    def real(self, lexical: str) -> str:
+        """``os.path.realpath`` of a normal path below the root, which need not be looked at again."""
+        if lexical == ".":
+            return self.real_root
+        folder, _, name = lexical.rpartition("/")
+        if folder in self._plain:
+            looked_at, parts = folder, [name]
+        else:
+            looked_at, parts = "", lexical.split("/")
+        above = self.real_root.rstrip("/")
+        for part in parts:
+            looked_at = f"{looked_at}/{part}" if looked_at else part
+            with contextlib.suppress(OSError):  # what is not there is no link
+                if stat.S_ISLNK(os.lstat(f"{above}/{looked_at}").st_mode):
+                    return os.path.realpath(os.path.join(self.real_root, lexical))  # noqa: PTH118  os.path is 20 times faster
+        self._plain.add(folder)
+        return f"{above}/{lexical}"
+
+
+def resolve_path(root: Path, path: str, known: KnownFolders | None = None) -> ResolvedPath:
+    """Both readings of a relative path, an absolute path or a ``file:`` URI; ``known`` is for many paths of one root.
 
     Raises ``InvalidInput`` for an empty path, NUL, undecodable text, a foreign host or over 4,096 characters.
     """
     text = _plain(path)
     base = os.path.abspath(root)  # noqa: PTH100  Path.resolve would follow links, which is the other reading
-    real_base = real_root or os.path.realpath(base)
+    known = known or KnownFolders(root)
+    real_base = known.real_root
     whole = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  os.path is 20 times faster here
     lexical = relative_to(whole, base)
     if lexical.startswith("/"):
         lexical = relative_to(whole, real_base)
-    real = os.path.realpath(whole) if lexical.startswith("/") else _real_below(real_base, lexical)
+    real = os.path.realpath(whole) if lexical.startswith("/") else known.real(lexical)
     inside = not lexical.startswith("/") and is_within(real, real_base)
     return ResolvedPath(lexical=lexical, real=real, inside=inside)
-
-
-def _real_below(base: str, lexical: str) -> str:
-    """``os.path.realpath`` of a normal path below a folder without links, which need not be looked at again."""
-    real = base
-    for part in lexical.split("/") if lexical != "." else ():
-        real = f"{real}/{part}" if real != "/" else f"/{part}"
-        with contextlib.suppress(OSError):  # what is not there is no link
-            if stat.S_ISLNK(os.lstat(real).st_mode):
-                return os.path.realpath(os.path.join(base, lexical))  # noqa: PTH118  as above
-    return real
 
 
 def relative_to(path: str, base: str) -> str:
