@@ -19,6 +19,7 @@ REST = (
     "codeforge_ls.workspace",
     "codeforge_ls.operations",
     "watchfiles",  # the index imports it when it starts to watch, on the loop
+    "anyio._backends._asyncio",  # and watchfiles that, when it is first used
 )
 
 
@@ -34,7 +35,7 @@ async def open_workspace(root: Path, config: ConfigStore, early: Standby | None 
 
     The index begins at once: its workers list and load while this process still imports the rest.
     """
-    await imported("codeforge_ls.index")
+    await imported("codeforge_ls.index.service")
     from codeforge_ls.config import state_dir, worker_environment
     from codeforge_ls.index import Index
     from codeforge_ls.workers import STATE_DIR
