@@ -41,8 +41,8 @@ class Host:
 
     Nothing heavy is imported before the first session asks for the workspace, which it does after its first
     answer; the workers of the index import meanwhile, and wait. Then the watchdog is told that stalls count from
-    now on, and later, when no build keeps the processors busy, the code of the other
-    kinds of session is imported, beside the loop.
+    now on, and later, when no build keeps the processors busy, the code of the other kinds of session is imported,
+    beside the loop.
     """
 
     def __init__(
@@ -196,7 +196,9 @@ class Host:
         await asyncio.sleep(0)  # so that this very slice does not count
         self._watchdog.mark_ready()
         await asyncio.sleep(GET_READY_SECONDS)
-        while workspace.index.status().state.value == "building":  # noqa: ASYNC110 - a look now and then will do
+        from codeforge_ls.model.index import IndexState
+
+        while workspace.index.status().state is IndexState.BUILDING:  # noqa: ASYNC110 - a look now and then will do
             await asyncio.sleep(GET_READY_SECONDS)
         with importing():
             for role, module in SESSIONS.items():

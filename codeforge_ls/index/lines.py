@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import accumulate, count
-from operator import add
+from itertools import accumulate
 
 
 class Lines:
@@ -12,8 +11,7 @@ class Lines:
 
     def __init__(self, source: bytes) -> None:
         self.source = source
-        ends = accumulate(map(len, source.split(b"\n")))
-        self.starts = [0, *map(add, ends, count(1))]
+        self.starts = [0, *accumulate(len(line) + 1 for line in source.split(b"\n"))]
         self.is_ascii = source.isascii()
 
     def __len__(self) -> int:

@@ -180,18 +180,16 @@ class QueryWorker:
     async def warm(self, params: JsonObject, emit: Emit) -> JsonValue:
         """Load what the first question would have to wait for, and say what of it is of no use.
 
-        While there is nothing to search yet, the libraries wait too: the first scan has the processor for itself.
+        While there is nothing to search yet, the first question is put to the files themselves: all but their list
+        waits for it.
         """
-        if not self._refresh() or not self._snapshot.searchable:
-            await (
-                self._scanner.list_files()
-            )  # the first question most likely comes before there is anything else
-        answer = await self.answers.warm(params, emit)
-        if self._snapshot.searchable:
+        if self._refresh() and self._snapshot.searchable:
+            answer = await self.answers.warm(params, emit)
             await asyncio.to_thread(load_bm25s)
-        else:
-            self._loading = asyncio.create_task(_load_later())
-        return answer
+            return answer
+        await self._scanner.list_files()
+        self._loading = asyncio.create_task(_load_later())
+        return {}
 
     async def memory(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """Resident bytes of this process."""

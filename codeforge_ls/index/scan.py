@@ -14,7 +14,7 @@ from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.ranking import path_weight
 from codeforge_ls.index.reading import LinkCheck, Source, read_source
 
-SCAN_SECONDS = 0.5  # then the files seen so far must do
+SCAN_SECONDS = 0.5  # of reading; then the files seen so far must do
 LIST_SECONDS = 5.0  # a listing is used again for so long
 AROUND = 10  # lines shown above and below the best line
 SLICE = 20  # files read between two looks at whether the caller is still there
@@ -39,15 +39,17 @@ class Scanner:
         """The best place of each file in which words occur, ``(score, place, text)``; False when time ran out."""
         await self.list_files()
         found: list[tuple[float, ChunkPlace, str]] = []
-        started, complete = time.monotonic(), True
+        began, spent, complete = time.monotonic(), 0.0, True
         # What is named after the query comes first, in case there is no time for the rest.
         order = sorted(self._files, key=lambda path: -_named(path, words))
         for number, path in enumerate(dict.fromkeys([*unsaved, *order])):
             if number % SLICE == 0:
-                await asyncio.sleep(0)
-                if time.monotonic() - started > SCAN_SECONDS:
+                spent += time.monotonic() - began
+                if spent > SCAN_SECONDS:
                     complete = False
                     break
+                await asyncio.sleep(0)
+                began = time.monotonic()  # what others did meanwhile is not ours
             if wanted(path) and (text := self._text(path, unsaved)) is not None:
                 hit = _match(path, text, words)
                 if hit:

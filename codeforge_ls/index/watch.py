@@ -151,10 +151,11 @@ class Watcher:
         found: list[str] = []
         for folder in folders:
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                if os.stat(folder).st_mtime >= since:  # noqa: PTH116 - thousands of folders
+                # The time of the change itself: copying can give a file an old time of its content.
+                if os.stat(folder).st_ctime >= since:  # noqa: PTH116 - thousands of folders
                     return [""]
                 found += [
-                    entry.path for entry in entries if entry.stat(follow_symlinks=False).st_mtime >= since
+                    entry.path for entry in entries if entry.stat(follow_symlinks=False).st_ctime >= since
                 ]
         return self._relative(found)
 

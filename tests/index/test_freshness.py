@@ -250,3 +250,33 @@ async def test_the_watcher_feeds_the_index(tmp_path: Path, make_index: MakeIndex
     assert await until("function_3", set()), "a deleted workspace is still searched"
     await watcher.stop()
     assert not any("ignored/" in path or ".git/" in path for batch in batches for path in batch)
+
+
+async def test_what_changes_before_the_watches_are_set_is_found(
+    tmp_path: Path, make_index: MakeIndex
+) -> None:
+    root = make_repository(tmp_path / "repo", FILES)
+    await asyncio.sleep(0.1)
+    index = await make_index(root)
+    batches: list[list[str]] = []
+
+    async def changed(paths: object) -> None:
+        batches.append(list(paths))  # type: ignore[call-overload]
+        await index.files_changed(batches[-1])
+
+    async def found(name: str, path: str) -> bool:
+        watcher = Watcher(root, changed, since=index.started_at)
+        await watcher.start()
+        for _ in range(100):
+            if await names(index, name) == {path}:
+                break
+            await asyncio.sleep(0.1)
+        await watcher.stop()
+        return await names(index, name) == {path}
+
+    (root / "pkg/mod3.py").write_text("def came_early(): pass\n")
+    os.utime(root / "pkg/mod3.py", (1, 1))  # as a copy that keeps the times of its original
+    assert await found("came_early", "pkg/mod3.py")
+    assert batches == [["pkg/mod3.py"]]
+    write_tree(root, {"pkg/early.py": "def made_early(): pass\n"})
+    assert await found("made_early", "pkg/early.py")
