@@ -183,13 +183,14 @@ class QueryWorker:
         While there is nothing to search yet, the first question is put to the files themselves: all but their list
         waits for it.
         """
-        if self._refresh() and self._snapshot.searchable:
+        ready = self._refresh()
+        if ready and self._snapshot.searchable:
             answer = await self.answers.warm(params, emit)
             await asyncio.to_thread(load_bm25s)
             return answer
         await self._scanner.list_files()
         self._loading = asyncio.create_task(_load_later())
-        return {}
+        return self._condition() if ready else {}
 
     async def memory(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """Resident bytes of this process."""
