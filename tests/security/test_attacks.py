@@ -1,4 +1,4 @@
-"""Attacks through every front door: given hostile paths, commands, repositories and texts, nothing gets out, in or lost.
+"""Attacks through every front door: hostile paths, commands, repositories and texts get nothing out, in or lost.
 
 The corpora are those that the policy is tested with alone; here they come in as an agent would send them.
 """
@@ -142,7 +142,8 @@ def planted(fresh: Ground) -> Iterator[Ground]:
         "core.alternateRefsCommand": trap, "core.askPass": trap, "diff.external": trap, "diff.trap.textconv": trap,
         "diff.trap.command": trap, "filter.trap.clean": trap, "filter.trap.smudge": trap, "filter.trap.process": trap,
         "filter.trap.required": "true", "gpg.program": trap, "commit.gpgSign": "true", "credential.helper": f"!{trap}",
-        "alias.status": f"!{trap}", "alias.log": f"!{trap}", "include.path": fresh.base / "included", "merge.trap.driver": trap,
+        "alias.status": f"!{trap}", "alias.log": f"!{trap}", "include.path": fresh.base / "included",
+        "merge.trap.driver": trap,
         "uploadpack.packObjectsHook": trap, "interactive.diffFilter": trap, "sequence.editor": trap, "pager.log": trap,
         "log.showSignature": "true", "user.name": "Planted", "user.email": "planted@example.com",
     }  # fmt: skip

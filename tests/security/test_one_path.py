@@ -1,4 +1,4 @@
-"""One path: what writes files or starts processes for an agent lies in ``actions``, ``checkpoints`` and ``sandbox`` alone.
+"""One path: only ``actions``, ``checkpoints`` and ``sandbox`` write files or start processes for an agent.
 
 Shown twice: in the source, where every call that writes or starts is found and must be listed here with its reason; and
 in a daemon at work for an agent of each kind, whose every change of a file and every process is written down.
@@ -34,7 +34,7 @@ OTHERS = {
     "codeforge_ls.config.place": "makes the state folder",
     "codeforge_ls.store": "state.db, and exports that a person asks for at the terminal",
     "codeforge_ls.logs": "the log folder",
-    "codeforge_ls.index": "index.db, segments and the graph in the state folder; our own parsers and writers; git ls-files",
+    "codeforge_ls.index": "index.db, segments, graph in the state folder; our own parsers and writers; git ls-files",
     "codeforge_ls.standby": "our own workers",
     "codeforge_ls.git": "git, cut off from what a repository configures; writing calls come from checkpoints",
     "codeforge_ls.daemon": "the socket and the lock in the runtime folder",
@@ -47,8 +47,8 @@ CALLS = {
     "asyncio": {"create_subprocess_exec", "create_subprocess_shell"},
     "os": {
         "system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve", "execvp", "execvpe",
-        "rename", "renames", "replace", "unlink", "remove", "rmdir", "removedirs", "mkdir", "makedirs", "symlink", "link",
-        "truncate", "chmod", "chown", "lchown", "utime", "mkfifo", "mknod",
+        "rename", "renames", "replace", "unlink", "remove", "rmdir", "removedirs", "mkdir", "makedirs", "symlink",
+        "link", "truncate", "chmod", "chown", "lchown", "utime", "mkfifo", "mknod",
     },
     "shutil": {"rmtree", "copy", "copy2", "copyfile", "copytree", "move"},
     "tempfile": {"mkdtemp", "mkstemp", "NamedTemporaryFile", "TemporaryDirectory", "TemporaryFile"},
@@ -68,7 +68,7 @@ METHODS = {
 
 
 def test_only_the_hands_hold_a_tool() -> None:
-    """Every call in the source that writes a file or starts a process is in the three rooms, or listed with its reason."""
+    """Every call in the source that writes a file or starts a process is in the three rooms, or listed above."""
     holders: dict[str, set[str]] = {}
     for package in ("codeforge_ls", "mcp_server"):
         for file in sorted((HOME_OF_PACKAGE / package).rglob("*.py")):
@@ -85,7 +85,7 @@ def test_only_the_hands_hold_a_tool() -> None:
 
 
 def test_no_front_door_reaches_the_hands_but_through_the_gate() -> None:
-    """In the graph of imports: sessions and the agent loop import no module that applies; only the gate's own room does."""
+    """In the graph of imports: sessions and the agent loop import no module that applies; the gate does."""
     graph = grimp.build_graph("codeforge_ls", "mcp_server")
     appliers = {"codeforge_ls.actions.apply", "codeforge_ls.actions.beneath", "codeforge_ls.actions.rewind"}
     assert appliers <= graph.modules

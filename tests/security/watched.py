@@ -78,7 +78,7 @@ def main() -> None:
     log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open" and event not in PATHS and event not in STARTS or getattr(inside, "busy", False):
+        if (event != "open" and event not in PATHS and event not in STARTS) or getattr(inside, "busy", False):
             return
         inside.busy = True
         try:
