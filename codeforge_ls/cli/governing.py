@@ -73,14 +73,12 @@ def _ask_daemon(context: Context, op: str, arguments: dict[str, Any]) -> dict[st
 
 def _library(context: Context) -> tuple[PolicyLibrary, str]:
     """The profiles of this workspace, and the name of the default one."""
-    from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE
-    from codeforge_ls.config import load_settings, policies_dir
-    from codeforge_ls.policy.library import PolicyLibrary
+    from codeforge_ls.config import load_settings
+    from codeforge_ls.policy.library import HEADLESS, PolicyLibrary
 
     config = Path(context.arguments.config) if context.arguments.config else None
     settings = load_settings(context.root, overrides=context.overrides, config_path=config).settings.policy
-    base = settings.default if settings.default in (INTERACTIVE, HEADLESS) else HEADLESS
-    return PolicyLibrary(context.root, policies_dir(settings.directory), base), settings.default or HEADLESS
+    return PolicyLibrary.of(context.root, settings), settings.default or HEADLESS
 
 
 def _list(context: Context) -> int:
@@ -143,7 +141,7 @@ def _explain(context: Context) -> int:
 
 def _judge(context: Context) -> Callable[[dict[str, Any], str | None], PolicyDecision]:
     """A function that judges one call under a profile; profiles are read once."""
-    from codeforge_ls.model.policy import PolicyLayer, PolicyScope, ToolCall
+    from codeforge_ls.model.policy import PolicyLayer, ToolCall
     from codeforge_ls.policy.evaluate import evaluate
 
     library, default = _library(context)
@@ -153,8 +151,7 @@ def _judge(context: Context) -> Callable[[dict[str, Any], str | None], PolicyDec
         name = profile or default
         if name not in known:
             if "/" in name or name.endswith((".yaml", ".yml")):
-                file = PolicyLayer(profile=library.load_file(Path(name)), scope=PolicyScope.RUN, source=name)
-                known[name] = (file,)
+                known[name] = library.load_file(Path(name))
             else:
                 known[name] = library.get(name)
         return evaluate(known[name], ToolCall.model_validate(wanted), root)
