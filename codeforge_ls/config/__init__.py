@@ -34,6 +34,7 @@ from codeforge_ls.config.settings import (
     WatchMode,
     worker_environment,
 )
+from codeforge_ls.config.trusted_file import FileTrust
 
 __all__ = [
     "ApprovalSettings",
@@ -43,6 +44,7 @@ __all__ = [
     "EditorOptions",
     "EmbeddingSettings",
     "EventSettings",
+    "FileTrust",
     "IndexSettings",
     "LlmSettings",
     "LoadedSettings",

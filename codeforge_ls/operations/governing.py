@@ -12,6 +12,7 @@ from pydantic import Field
 from codeforge_ls.model.approvals import Verdict
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import InvalidInput
+from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.policy import PolicyLayer, ToolCall
 from codeforge_ls.operations.operation import Call, Nothing, Operation
 from codeforge_ls.policy.evaluate import evaluate
@@ -109,6 +110,45 @@ async def policy_schema_of(_call: Call, _arguments: Nothing) -> JsonObject:
     return {"schema": policy_schema()}
 
 
+async def trust_show(call: Call, _arguments: Nothing) -> JsonObject:
+    """The workspace's settings file, its hash, whether it is trusted, and what counts only then."""
+    await call.workspace.reload_settings()
+    return call.workspace.config.file_trust.model_dump(mode="json")
+
+
+class FileHash(Frozen):
+    """Which version of the workspace's file: the hash that ``trust.show`` gave."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+async def trust_grant(call: Call, arguments: FileHash) -> JsonObject:
+    """Trust exactly this version of the workspace's settings file. Only people can."""
+    return await _trust(call, arguments.sha256)
+
+
+async def trust_revoke(call: Call, _arguments: Nothing) -> JsonObject:
+    """Trust no version of the workspace's settings file any more."""
+    return await _trust(call, None)
+
+
+async def _trust(call: Call, sha256: str | None) -> JsonObject:
+    workspace = call.workspace
+    await asyncio.to_thread(workspace.config.trust, sha256)
+    outcome = await workspace.reload_settings()
+    found = workspace.config.file_trust
+    await workspace.store.append(
+        EventDraft(
+            stream="workspace",
+            type=EventType.TRUST_CHANGED,
+            payload={"file": found.file, "trusted": found.trusted, "sha256": found.sha256,
+                     "settings": found.withheld},
+            actor=call.actor.label,
+        )
+    )  # fmt: skip
+    return {**found.model_dump(mode="json"), "restart_needed": list(outcome.restart_needed)}
+
+
 async def approval_list(call: Call, _arguments: Nothing) -> JsonObject:
     """The questions that wait for a person."""
     return {"approvals": [approval.model_dump(mode="json") for approval in call.workspace.approvals.open()]}
@@ -183,6 +223,25 @@ OPERATIONS = (
         "Ask again for what was allowed always",
         RuleIndex,
         policy_forget,
+        persons_only=True,
+        changes=True,
+    ),
+    Operation(
+        "trust.show", "Is the workspace's settings file trusted?", Nothing, trust_show, persons_only=True
+    ),
+    Operation(
+        "trust.grant",
+        "Trust the workspace's settings file",
+        FileHash,
+        trust_grant,
+        persons_only=True,
+        changes=True,
+    ),
+    Operation(
+        "trust.revoke",
+        "Trust the workspace's settings file no more",
+        Nothing,
+        trust_revoke,
         persons_only=True,
         changes=True,
     ),

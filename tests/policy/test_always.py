@@ -188,7 +188,8 @@ async def test_profiles_are_saved_and_deleted_by_name_and_recorded(ground: Groun
     assert [path.name for path in ground.user.iterdir()] == ["other.yml"]
     with pytest.raises(InvalidInput, match=r"the profile:4: .*must match"):
         await ground.writer.save(
-            "name: mine\nrules:\n  - specifier: {tool: Bash}\n    match: [lsof]\n    decision: allow\n    command_allow: [ls]\n",
+            "name: mine\nrules:\n  - specifier: {tool: Bash}\n    match: [lsof]\n"
+            "    decision: allow\n    command_allow: [ls]\n",
             "cli:terminal",
         )
     for name in ("headless-safe-sandbox", "managed"):
