@@ -13,6 +13,7 @@ from pathlib import Path
 from codeforge_ls.actions.apply import Applier
 from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE, Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
+from codeforge_ls.actions.consent import Consent
 from codeforge_ls.actions.documents import DocumentHub
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
@@ -194,9 +195,10 @@ class Workspace:
             command_seconds=lambda: config.current.runs.command_timeout_seconds,
             on_changed=_refresher(index),
         )
-        gate = Gate(
-            store, broker, applier, ALL_TOOLS, context, lambda: config.current.approvals.timeout_seconds
+        consent = Consent(
+            store, broker, _Nothing(), authority.revision, lambda: config.current.approvals.timeout_seconds
         )
+        gate = Gate(store, consent, applier, ALL_TOOLS, context)
 
         async def opening(run: Run) -> Sequence[Message]:
             repo_map = None
@@ -248,6 +250,7 @@ class Workspace:
         )
 
     async def _start(self, restored: Restored | None) -> None:
+        await self.approvals.reconcile()
         await self.runs.reconcile()
         await self.plans.reconcile()
         await self.store.append(
@@ -433,3 +436,13 @@ def _crash_recorder(store: Store) -> Callable[[str, int], None]:
         task.add_done_callback(pending.discard)
 
     return crashed
+
+
+class _Nothing:
+    """Seam until the policy writer is merged."""
+
+    def can_allow_always(self, tool: str, paths: Sequence[str], command: str | None) -> bool:
+        return False
+
+    async def allow_always(self, approval: object, by: str) -> object:
+        raise AssertionError

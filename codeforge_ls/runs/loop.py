@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from codeforge_ls.actions.consent import UNANSWERED
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.tool import ToolKind, clip
 from codeforge_ls.llm.backend import ModelBackend
@@ -31,10 +32,12 @@ from codeforge_ls.store import Store
 
 ERRORS_IN_A_ROW = 8  # tool calls that could not even be understood
 INCOMPLETE_TURNS = 3  # cut streams before the run gives up
+UNANSWERED_IN_A_ROW = 3  # questions that nobody answered: nobody is there, and the run waits for somebody
 STALLED = (
     "You repeat the same calls with the same results. Try another way, or finish and say what is in the way."
 )
 EMPTY = "Your answer was empty. Call a tool, or answer with a summary of what was done."
+NOT_DONE = "Not done: nobody answers questions, so the run is suspended."
 LOST = (
     "Unknown outcome: CodeForge ended while this call was in flight, and it was not repeated. "
     "Look at the state of the workspace before you try it again."
@@ -64,9 +67,11 @@ class AgentLoop:
             kind="agent", name=self.run.task.strip().split("\n", 1)[0][:80], run_id=self.run.id
         )
         self._bad_calls = 0
+        self._unanswered = 0
 
     async def work(self) -> str:
-        """Run to the end and return the model's last words. Raises ``RunEnded`` at a limit or a failure."""
+        """Run to the end and return the model's last words. Raises ``RunEnded`` at a limit or a failure, and to be
+        suspended when nobody answers."""
         self.messages = await self.store.messages(self.run.id)
         if not self.messages:
             await self._say(*await self.opening(self.run))
@@ -142,7 +147,7 @@ class AgentLoop:
     async def _step(self, calls: Sequence[ToolRequest]) -> None:
         """Carry out the calls in order; every call gets a result message, also one that was not understood."""
         for call in calls:
-            text = await self._call(call)
+            text = NOT_DONE if self._is_alone else await self._call(call)
             await self._say(Message(role="tool", content=text, tool_call_id=call.id, name=call.name))
             if self._stall.note(call.name, call.arguments, text):
                 await self.store.append(
@@ -150,6 +155,16 @@ class AgentLoop:
                 )
                 await self._say(Message(role="user", content=STALLED))
         await self.store.append(self._draft(EventType.AGENT_STEP_DONE, {"calls": len(calls)}))
+        if self._is_alone:
+            raise RunEnded(
+                RunStatus.SUSPENDED,
+                f"nobody answered {self._unanswered} questions in a row; "
+                f"`codeforge run --resume {self.run.id}` goes on",
+            )
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._unanswered >= UNANSWERED_IN_A_ROW
 
     async def _call(self, call: ToolRequest) -> str:
         arguments = _arguments(call)
@@ -188,7 +203,13 @@ class AgentLoop:
             )
             offset += len(text)
 
-        return await self.gate.perform(action, self.run.layers, on_output=on_output)
+        applied = await self.gate.perform(action, self.run.layers, on_output=on_output)
+        if applied.approval_id is not None:  # somebody was to be asked
+            error = applied.data.get("error")
+            facts = error.get("data") if isinstance(error, dict) else None
+            alone = isinstance(facts, dict) and bool(facts.get(UNANSWERED))
+            self._unanswered = self._unanswered + 1 if alone else 0
+        return applied
 
     async def _answer_lost_calls(self) -> None:
         """After a resume: give every call of the last turn that has no result the answer that it is unknown."""

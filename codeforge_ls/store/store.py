@@ -78,6 +78,18 @@ class Store:
         query = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
         return await _told(await self._read(query, stream, after, _page(limit)))
 
+    async def events_of(
+        self, types: Sequence[EventType], *, stream: str | None = None, after: int = 0, limit: int = 500
+    ) -> list[Event]:
+        """Events of these types with a larger ``position``, of one stream or of all; at most 5000 at once."""
+        marks = ", ".join("?" * len(types))
+        query = (
+            f"SELECT {COLUMNS} FROM events WHERE type IN ({marks}) AND position > ?"  # noqa: S608 - our own words
+            " AND (? IS NULL OR stream = ?) ORDER BY position LIMIT ?"
+        )
+        names = [kind.value for kind in types]
+        return await _told(await self._read(query, *names, after, stream, stream, _page(limit)))
+
     async def all_events(self, after_position: int = 0, limit: int = 500) -> list[Event]:
         """Events of all streams with a larger ``position``; at most 5000 at once."""
         query = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608 - our own words
