@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeforge_ls.actions.apply import Applier
-from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE, Authority
+from codeforge_ls.actions.authority import Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
 from codeforge_ls.actions.consent import Consent
 from codeforge_ls.actions.documents import DocumentHub
@@ -31,7 +31,6 @@ from codeforge_ls.config import (
     ReloadOutcome,
     Settings,
     WatchMode,
-    policies_dir,
 )
 from codeforge_ls.index import Index
 from codeforge_ls.index.embedding_job import EmbeddingService
@@ -54,6 +53,7 @@ from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
 from codeforge_ls.policy.library import PolicyLibrary
 from codeforge_ls.policy.syntax import warm
+from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
 from codeforge_ls.runs.service import Runs
@@ -83,6 +83,7 @@ class Workspace:
     files: WorkspaceFiles
     checkpoints: Checkpoints
     policies: PolicyLibrary
+    policy_writer: PolicyWriter
     authority: Authority
     approvals: Broker
     sandbox: Sandbox
@@ -237,6 +238,7 @@ class Workspace:
             files=files,
             checkpoints=checkpoints,
             policies=policies,
+            policy_writer=PolicyWriter(root, policies, store),
             authority=authority,
             approvals=broker,
             sandbox=sandbox,
@@ -386,8 +388,7 @@ def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:
-    base = settings.policy.default if settings.policy.default in (INTERACTIVE, HEADLESS) else HEADLESS
-    library = PolicyLibrary(root, policies_dir(settings.policy.directory), base)
+    library = PolicyLibrary.of(root, settings.policy)
     library.names()  # reads and checks the profiles, once
     return library
 

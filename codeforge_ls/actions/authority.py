@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.policy import PolicyLayer
-from codeforge_ls.policy.library import PolicyLibrary
-
-INTERACTIVE = "editor-interactive"
-HEADLESS = "headless-safe-sandbox"
+from codeforge_ls.policy.library import HEADLESS, INTERACTIVE, PolicyLibrary
 
 
 @dataclass(frozen=True)

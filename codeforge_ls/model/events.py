@@ -17,6 +17,8 @@ class EventType(StrEnum):
     WORKSPACE_OPENED = "workspace.opened"
     WORKSPACE_CLOSED = "workspace.closed"
     CONFIG_CHANGED = "config.changed"
+    POLICY_CHANGED = "policy.changed"
+    TRUST_CHANGED = "trust.changed"
     WORKER_CRASHED = "worker.crashed"
     STREAM_DROPPED = "stream.dropped"
     SESSION_ATTACHED = "session.attached"
