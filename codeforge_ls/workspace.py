@@ -196,8 +196,9 @@ class Workspace:
             command_seconds=lambda: config.current.runs.command_timeout_seconds,
             on_changed=_refresher(index),
         )
+        writer = PolicyWriter(root, policies, store)
         consent = Consent(
-            store, broker, _Nothing(), authority.revision, lambda: config.current.approvals.timeout_seconds
+            store, broker, writer, authority.revision, lambda: config.current.approvals.timeout_seconds
         )
         gate = Gate(store, consent, applier, ALL_TOOLS, context)
 
@@ -238,7 +239,7 @@ class Workspace:
             files=files,
             checkpoints=checkpoints,
             policies=policies,
-            policy_writer=PolicyWriter(root, policies, store),
+            policy_writer=writer,
             authority=authority,
             approvals=broker,
             sandbox=sandbox,
@@ -437,13 +438,3 @@ def _crash_recorder(store: Store) -> Callable[[str, int], None]:
         task.add_done_callback(pending.discard)
 
     return crashed
-
-
-class _Nothing:
-    """Seam until the policy writer is merged."""
-
-    def can_allow_always(self, tool: str, paths: Sequence[str], command: str | None) -> bool:
-        return False
-
-    async def allow_always(self, approval: object, by: str) -> object:
-        raise AssertionError

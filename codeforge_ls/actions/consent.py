@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from codeforge_ls.actions.preview import describe
 from codeforge_ls.actions.tool import Prepared
@@ -16,7 +15,8 @@ from codeforge_ls.model.actions import Action, Effects, Tool, action_hash
 from codeforge_ls.model.approvals import Approval, ApprovalState, Verdict
 from codeforge_ls.model.base import new_id
 from codeforge_ls.model.errors import CodeForgeError, Denied
-from codeforge_ls.model.policy import ActionClass, PolicyDecision, PolicyLayer
+from codeforge_ls.model.policy import ActionClass, PolicyDecision, PolicyLayer, PolicyScope
+from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.store import Store
 
 log = logging.getLogger(__name__)
@@ -31,18 +31,6 @@ CLASSES = {
 }
 
 
-class StandingConsent(Protocol):
-    """Where an ``allow_always`` is kept: a narrow rule in the person's own policy file for this workspace."""
-
-    def can_allow_always(self, tool: str, paths: Sequence[str], command: str | None) -> bool:
-        """Whether there is a rule narrow enough to offer it."""
-        ...
-
-    async def allow_always(self, approval: Approval, by: str) -> object:
-        """Write the rule. Raises ``CodeForgeError``."""
-        ...
-
-
 class Consent:
     """Asks people on behalf of the gate. ``revision`` is the digest of all policies, ``seconds`` the time to answer."""
 
@@ -50,7 +38,7 @@ class Consent:
         self,
         store: Store,
         broker: Broker,
-        standing: StandingConsent,
+        standing: PolicyWriter,
         revision: Callable[[], str],
         seconds: Callable[[], float],
     ) -> None:
@@ -119,7 +107,7 @@ class Consent:
         """What may be answered. What the machine's administrator wants asked is asked each time."""
         offers = [Verdict.ALLOW_ONCE]
         names_it = bool(paths) or command is not None
-        if names_it and action.tool is not Tool.RESTORE and decision.scope.value != "managed":
+        if names_it and action.tool is not Tool.RESTORE and decision.scope is not PolicyScope.MANAGED:
             offers.append(Verdict.ALLOW_RUN)
             if self._standing.can_allow_always(action.tool.value, paths, command):
                 offers.append(Verdict.ALLOW_ALWAYS)
@@ -127,10 +115,16 @@ class Consent:
 
 
 def elicitable(layers: Sequence[PolicyLayer], tool: Tool) -> bool:
-    """Whether every layer that speaks of it lets a foreign agent's own client answer for this class of actions."""
-    stated = [layer.profile.elicitation_may_approve for layer in layers]
-    listed = [classes for classes in stated if classes is not None]
-    return bool(listed) and all(CLASSES.get(tool) in classes for classes in listed)
+    """Whether every layer that speaks of it lets a foreign agent's own client answer for this class of actions, and
+    one of them is not the project's, which may only tighten."""
+    stated = [
+        (layer.scope, layer.profile.elicitation_may_approve)
+        for layer in layers
+        if layer.profile.elicitation_may_approve is not None
+    ]
+    return any(scope is not PolicyScope.PROJECT for scope, _ in stated) and all(
+        CLASSES.get(tool) in (classes or ()) for _, classes in stated
+    )
 
 
 def refusal(approval: Approval) -> Denied | None:
