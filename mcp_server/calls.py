@@ -11,6 +11,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 
+from codeforge_ls import redaction
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import JsonObject, new_id
@@ -216,9 +217,10 @@ def _client_name(context: ToolCallContext) -> str:
 
 def error_result(error: CodeForgeError) -> CallToolResult:
     """An error as the model sees it, ``code: message hint``; programs find it whole in ``_meta``."""
-    text = f"{error.code}: {error.text}"[:MAX_TEXT]
+    text = redaction.hide(f"{error.code}: {error.text}")[:MAX_TEXT]
+    facts = redaction.hide_all(error.as_json())
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], is_error=True, _meta={ERROR_META: error.as_json()}
+        content=[TextContent(type="text", text=text)], is_error=True, _meta={ERROR_META: facts}
     )
 
 

@@ -22,6 +22,7 @@ from mcp.types import (
     InputRequiredResult,
 )
 
+from codeforge_ls import redaction
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.approvals import Approval, Verdict
 from codeforge_ls.model.base import JsonObject
@@ -223,7 +224,7 @@ def _message(approval: Approval) -> str:
         shown.rstrip("\n"),
         f"[{approval.id}]",
     ]
-    text = "\n".join(part for part in parts if part)
+    text = redaction.hide("\n".join(part for part in parts if part))
     cut = (
         text
         if len(text) <= MESSAGE_CHARS

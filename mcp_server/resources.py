@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mcp.server.mcpserver.exceptions import ResourceError
 from mcp.types import InputRequiredResult
 
+from codeforge_ls import redaction
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import CodeForgeError, Unavailable
 from mcp_server.calls import ToolCallContext, connection_of, unexpected
@@ -52,7 +53,7 @@ async def _call(operation: str, arguments: JsonObject, context: ToolCallContext 
         raise ResourceError(unexpected(error).text) from error
     if isinstance(answer, InputRequiredResult):
         raise ResourceError("denied: A resource asks nobody.")
-    return answer
+    return redaction.hide_all(answer)
 
 
 def add_resources(server: MCPServer) -> None:

@@ -11,6 +11,7 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
+from codeforge_ls import redaction
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
 from codeforge_ls.model.index import Relation
@@ -339,6 +340,6 @@ def _wrong(tool: str, model: type[Arguments], error: ValidationError) -> Invalid
 
 
 def _result(shown: Shown, marks: JsonObject) -> CallToolResult:
-    facts = shown.facts.model_dump(mode="json") if shown.facts else None
-    text = TextContent(type="text", text=shown.text[:MAX_TEXT])
+    facts = redaction.hide_all(shown.facts.model_dump(mode="json")) if shown.facts else None
+    text = TextContent(type="text", text=redaction.hide(shown.text)[:MAX_TEXT])
     return CallToolResult(content=[text], structured_content=facts, _meta=marks or None)

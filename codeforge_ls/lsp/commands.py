@@ -60,6 +60,8 @@ OPERATIONS = (
     "trust.revoke",
     "approval.list",
     "approval.answer",
+    "keys.list",
+    "keys.set",
     "events.verify",
     "events.drop",
     "health",

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from codeforge_ls.actions.consent import UNANSWERED
 from codeforge_ls.actions.gate import Gate
-from codeforge_ls.actions.tool import ToolKind, clip
+from codeforge_ls.actions.tool import ToolKind
 from codeforge_ls.llm.backend import ModelBackend
-from codeforge_ls.model.actions import Action, Actor, Applied, Outcome, Tool
+from codeforge_ls.model.actions import Action, Actor, Applied, Tool
 from codeforge_ls.model.base import Frozen, JsonObject, new_id
-from codeforge_ls.model.events import Delta, EventDraft, EventType
+from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.llm import (
     Message,
     ModelRequest,
@@ -28,6 +28,8 @@ from codeforge_ls.model.modes import mode_named
 from codeforge_ls.model.policy import Termination
 from codeforge_ls.model.runs import Run, RunStatus
 from codeforge_ls.runs.limits import RunEnded, StallTracker, check, limits_of
+from codeforge_ls.runs.live import LiveText
+from codeforge_ls.runs.provenance import as_text, mark_of
 from codeforge_ls.store import Store
 
 ERRORS_IN_A_ROW = 8  # tool calls that could not even be understood
@@ -117,16 +119,15 @@ class AgentLoop:
         raise RunEnded(RunStatus.FAILED, f"the model's answer was cut off {INCOMPLETE_TURNS} times")
 
     async def _stream(self, event_id: str) -> TurnDone:
-        offset = 0
+        said, thought = self._live(event_id)
         request = self.request(self.run, self.messages, self._tools)
         async with contextlib.aclosing(self.backend.stream(request)) as turn:
             async for event in turn:
                 match event:
                     case TextDelta():
-                        self._show(event, event_id, offset)
-                        offset += len(event.text)
+                        (thought if event.reasoning else said).add(event.text)
                     case TurnRetry():
-                        offset = 0
+                        said, thought = self._live(event_id)
                         retry: JsonObject = {**event.model_dump(mode="json"), "retry": True}
                         await self.store.append(self._draft(EventType.AGENT_ERROR, retry))
                     case TurnFailed():
@@ -135,13 +136,16 @@ class AgentLoop:
                         )
                         raise RunEnded(RunStatus.FAILED, f"model: {event.kind}: {event.message}")
                     case TurnDone():
+                        said.end()
+                        thought.end()
                         return event
         raise RunEnded(RunStatus.FAILED, "model: the answer ended without an ending")
 
-    def _show(self, delta: TextDelta, event_id: str, offset: int) -> None:
-        channel = "reasoning" if delta.reasoning else "text"
-        self.store.publish_delta(
-            Delta(stream=self.run.stream, event_id=event_id, channel=channel, offset=offset, text=delta.text)
+    def _live(self, event_id: str) -> tuple[LiveText, LiveText]:
+        stream = self.run.stream
+        return (
+            LiveText(self.store, stream, event_id, "text"),
+            LiveText(self.store, stream, event_id, "reasoning"),
         )
 
     async def _step(self, calls: Sequence[ToolRequest]) -> None:
@@ -183,7 +187,8 @@ class AgentLoop:
             )
             return f"ERROR: {reason}"
         self._bad_calls = 0
-        return as_text(await self._perform(kind.tool, call.id, arguments), self.max_result())
+        applied = await self._perform(kind.tool, call.id, arguments)
+        return as_text(applied, self.max_result(), kind.tool.value, mark_of(self.run.id))
 
     async def _perform(self, tool: Tool, call_id: str, arguments: JsonObject) -> Applied:
         action = Action(
@@ -194,16 +199,9 @@ class AgentLoop:
             stream=self.run.stream,
             call_id=call_id,
         )
-        event_id, offset = action.id, 0
-
-        def on_output(text: str) -> None:
-            nonlocal offset
-            self.store.publish_delta(
-                Delta(stream=self.run.stream, event_id=event_id, channel="output", offset=offset, text=text)
-            )
-            offset += len(text)
-
-        applied = await self.gate.perform(action, self.run.layers, on_output=on_output)
+        output = LiveText(self.store, self.run.stream, action.id, "output")
+        applied = await self.gate.perform(action, self.run.layers, on_output=output.add)
+        output.end()
         if applied.approval_id is not None:  # somebody was to be asked
             error = applied.data.get("error")
             facts = error.get("data") if isinstance(error, dict) else None
@@ -239,9 +237,3 @@ def _arguments(call: ToolRequest) -> JsonObject | str:
     except ValueError:
         return "the arguments are not valid JSON (were they cut off?); use smaller steps"
     return value if isinstance(value, dict) else "the arguments must be a JSON object"
-
-
-def as_text(applied: Applied, most: int) -> str:
-    """The result of an action as the model reads it, at most so many characters."""
-    head = "" if applied.outcome is Outcome.APPLIED else f"{applied.outcome.value.upper()}: "
-    return clip(f"{head}{applied.output}", most) or "Done."
