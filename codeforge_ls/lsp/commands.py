@@ -62,6 +62,8 @@ OPERATIONS = (
     "approval.answer",
     "keys.list",
     "keys.set",
+    "audit.list",
+    "audit.verify",
     "events.verify",
     "events.drop",
     "health",

@@ -13,13 +13,14 @@ from typing import TypeVar
 import aiosqlite
 
 from codeforge_ls.model.approvals import Approval, ApprovalState
+from codeforge_ls.model.audit import AuditEntry, AuditFilter
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.checkpoints import Checkpoint
 from codeforge_ls.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from codeforge_ls.model.events import Delta, Event, EventDraft, EventType
 from codeforge_ls.model.llm import Message
 from codeforge_ls.model.runs import Plan, Run, RunStatus
-from codeforge_ls.store import audit, reading
+from codeforge_ls.store import audit, reading, trail
 from codeforge_ls.store.chain import COLUMNS, Head, StoredEvent, seal
 from codeforge_ls.store.database import BUSY_SECONDS, PRAGMAS, READER_PRAGMAS, translated
 from codeforge_ls.store.fold import told
@@ -166,6 +167,14 @@ class Store:
     async def verify(self, stream: str | None = None) -> list[str]:
         """Sentences that name the broken places of one hash chain, or of all; empty when sound."""
         return await asyncio.to_thread(audit.verify, self.path, stream)
+
+    async def audit_trail(self, wanted: AuditFilter) -> list[AuditEntry]:
+        """Lines of the audit trail."""
+        return await asyncio.to_thread(trail.trail, self.path, wanted)
+
+    async def compared_with(self, export: Path) -> list[str]:
+        """Sentences that name where the log is not what an earlier export of the trail holds; empty when it is."""
+        return await asyncio.to_thread(trail.compared, self.path, export)
 
     async def refold(self) -> JsonObject:
         """How the state tables differ from a fresh fold of the log; empty when they are equal."""

@@ -33,7 +33,10 @@ def everything_written(ground: Ground) -> bytes:
     """The log of events, with its free pages and write-ahead log, and the logs of every process. What the index and
     the checkpoints keep is the repository's own text, and lies beside."""
     state = ground.base / "state"
-    files = [*state.rglob("state.db*"), *(path for folder in state.rglob("logs") for path in folder.iterdir())]
+    files = [
+        *state.rglob("state.db*"),
+        *(path for folder in state.rglob("logs") for path in folder.iterdir()),
+    ]
     assert len(files) > 3
     return b"\n".join(path.read_bytes() for path in files)
 
