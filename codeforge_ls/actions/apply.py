@@ -72,13 +72,21 @@ class Applier:
             }
         )
 
-    async def change(self, action: Action, changes: Changes) -> Applied:
-        """Write all files, or put back those that were written and raise ``Conflict``."""
-        for edit in changes.edits:
+    async def with_present_hashes(self, effects: Effects, prepared: Prepared) -> Effects:
+        """The effects with the hash of what each file holds now. Raises ``Conflict`` where that is not what the change
+        was computed from."""
+        if not isinstance(prepared, Changes):
+            return effects
+        for edit in prepared.edits:
             if (await self.files.current(edit.now.path)).hash != edit.now.hash:
                 raise Conflict(
                     f"{edit.now.path} changed meanwhile; nothing was written.", hint="Read it again."
                 )
+        return self.with_base_hashes(effects, prepared)
+
+    async def change(self, action: Action, changes: Changes) -> Applied:
+        """Write all files, or put back those that were written and raise ``Conflict``. ``put`` compares each file once
+        more with what it was computed from."""
         checkpoint = await self._checkpoint(action, [edit.now.path for edit in changes.edits])
         done: list[FileEdit] = []
         try:

@@ -31,6 +31,14 @@ class Decision(StrEnum):
         return {Decision.ALLOW: 0, Decision.ASK: 1, Decision.DENY: 2}[self]
 
 
+class ActionClass(StrEnum):
+    """What kind of thing an action is, where a policy says who may answer for it."""
+
+    EDIT = "edit"
+    COMMAND = "command"
+    RESTORE = "restore"
+
+
 class ToolSpecifier(Frozen):
     """Which tool a rule speaks of; ``sub_pattern`` is a glob on the command line."""
 
@@ -102,6 +110,11 @@ class PolicyProfile(Frozen):
     mode: PolicyMode = PolicyMode.DEFAULT
     rules: tuple[PermissionRule, ...] = ()
     protected_paths: tuple[str, ...] = Field(default=(), description="Added to the built-in secrets guard")
+    elicitation_may_approve: tuple[ActionClass, ...] | None = Field(
+        default=None,
+        description="What a foreign agent's own client may answer (MCP elicitation) while no editor is attached; "
+        "not said: other layers decide, and nothing where none does",
+    )
     quality_gate: QualityGate = QualityGate()
     termination: Termination = Termination()
     resource_limits: ResourceLimits = ResourceLimits()

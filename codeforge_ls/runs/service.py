@@ -17,6 +17,7 @@ from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
 from codeforge_ls.model.policy import PolicyLayer, Tightening
 from codeforge_ls.model.runs import Run, RunStatus
+from codeforge_ls.runs.clock import RunClock
 from codeforge_ls.runs.limits import RunEnded, limits_of
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.store import Store
@@ -165,7 +166,7 @@ class Runs:
                 await self._store.append(
                     EventDraft(stream=run.stream, type=EventType.RUN_STARTED, actor=actor.label)
                 )
-                async with asyncio.timeout(limits_of(run).timeout_seconds or None):
+                async with RunClock(self._store, run.stream, limits_of(run).timeout_seconds).running():
                     output = await self._loop(run).work()
             status, reason = RunStatus.COMPLETED, ""
         except RunEnded as end:
