@@ -32,6 +32,8 @@ MINDS = (
 # agent names what is written or started.
 OTHERS = {
     "codeforge_ls.config.place": "makes the state folder",
+    "codeforge_ls.config.trusted_file": "a person's trust in the workspace's file, in the user's own folder",
+    "codeforge_ls.policy.writer": "profiles and rules that a person keeps, in the user's own folder",
     "codeforge_ls.store": "state.db, and exports that a person asks for at the terminal",
     "codeforge_ls.logs": "the log folder",
     "codeforge_ls.index": "index.db, segments, graph in the state folder; our own parsers and writers; git ls-files",
