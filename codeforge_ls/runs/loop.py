@@ -178,6 +178,7 @@ class AgentLoop:
             arguments=arguments,
             stream=self.run.stream,
             call_id=call_id,
+            execution=self.run.execution,
         )
         event_id, offset = action.id, 0
 
