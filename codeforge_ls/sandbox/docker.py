@@ -29,17 +29,25 @@ KILLED = 137
 LABEL = "codeforge"
 _ENGINE_ENVIRONMENT = re.compile(r"(?:HOME|PATH|USER|LANG|XDG_RUNTIME_DIR|DOCKER_.*|CONTAINER_.*)\Z")
 _TEMPORARY = "/tmp:rw,exec,nosuid,nodev"  # noqa: S108 - inside the container
+_GONE = re.compile(
+    r"\A(?:Error|OCI runtime).*(?:[Nn]o such container|is not running|container state improper)"
+)
 _NOT_INSIDE = frozenset({"PATH", "HOME", "USER", "LOGNAME"})  # those of the image
+KEEPER = (
+    "2147483647"  # seconds that the process sleeps which keeps a container alive; it is known by this number
+)
 # Runs the command, then ends what it left behind: all but the container's init and the process that keeps it alive,
-# which has the lowest number after init.
+# which has the lowest number after init. Where that is not ours, this is no container and nothing is ended.
 _WRAPPER = """
 keep=
 for p in /proc/[0-9]*; do n=${p#/proc/}; [ "$n" -gt 1 ] && { [ -z "$keep" ] || [ "$n" -lt "$keep" ]; } && keep=$n; done
 if command -v bash >/dev/null 2>&1; then bash --noprofile --norc -c "$1"; else sh -c "$1"; fi
 code=$?
+{ mine=$(cat "/proc/$keep/cmdline"); } 2>/dev/null
+case $mine in *KEEPER*) ;; *) exit $code ;; esac
 for p in /proc/[0-9]*; do n=${p#/proc/}; case $n in 1|$keep|$$) ;; *) kill -9 "$n" ;; esac; done 2>/dev/null
 exit $code
-"""
+""".replace("KEEPER", KEEPER)
 
 
 @dataclass
@@ -81,6 +89,16 @@ class Containers:
     async def run(self, job: Job) -> CommandResult:
         """Run it in the container of its run. A command that had to be killed takes its container along."""
         container = await self._container(job.spec)
+        result = await self._execute(job, container)
+        if result.exit_code and _GONE.search(result.output) and not await self._alive(container):
+            await self._drop(job.spec.run)  # somebody removed it, and the command has not begun
+            container = await self._container(job.spec)
+            result = await self._execute(job, container)
+        if result.timed_out or result.limit:
+            return result
+        return await self._explained(result, container, job.spec.limits)
+
+    async def _execute(self, job: Job, container: _Container) -> CommandResult:
         names = [name for name in job.env if name not in _NOT_INSIDE]
         argv = [
             self._program, "exec", "--workdir", str(container.workspace),
@@ -98,7 +116,7 @@ class Containers:
         finally:
             if not whole:
                 await asyncio.shield(asyncio.ensure_future(self._drop(job.spec.run)))
-        return await self._explained(result, container, job.spec.limits) if whole else result
+        return result
 
     async def release(self, run: str) -> None:
         """Remove the containers of a run, or of the whole workspace."""
@@ -115,7 +133,7 @@ class Containers:
         shape = (spec.limits, spec.network, spec.masked, spec.readonly)
         async with self._making:
             known = self._warm.get(spec.run)
-            if known is not None and known.shape == shape and await self._alive(known):
+            if known is not None and known.shape == shape:
                 return known
             if known is not None:
                 await self._drop(spec.run)
@@ -160,7 +178,7 @@ class Containers:
                 line += ["--tmpfs", f"{place}:ro,size=4k"]
             else:
                 line += ["--mount", f"{_bind(Path('/dev/null'), place)},readonly"]
-        return [*line, "--entrypoint", "sleep", self._image, "2147483647"]
+        return [*line, "--entrypoint", "sleep", self._image, KEEPER]
 
     async def _alive(self, container: _Container) -> bool:
         state = await self._cli("inspect", "--format", "{{.State.Running}}", container.name, check=False)

@@ -93,7 +93,9 @@ async def _bubblewrap(place: Place, mounts: bubblewrap.MountPoints) -> Found:
     problems = []
     for program in programs:
         if not (problem := await _no_layers(program, place)):
-            return Found("bubblewrap", f"{program} works, with layers", Bubblewrap(program, mounts, layers=True))
+            return Found(
+                "bubblewrap", f"{program} works, with layers", Bubblewrap(program, mounts, layers=True)
+            )
         problems.append(f"{program}: {problem}")
     for program in programs:
         if not await _problem(bubblewrap.probe_arguments(program)):
