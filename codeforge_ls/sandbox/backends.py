@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -31,6 +32,11 @@ class Job:
     enforcement: Enforcement
     groups: ProcessGroups
     on_output: Callable[[str], None] | None
+
+    @property
+    def stray_token(self) -> str:
+        """The mark to look for at the end; empty where a control group holds every process anyway."""
+        return "" if self.enforcement.group else self.token
 
 
 class Backend(Protocol):
@@ -70,7 +76,7 @@ class Plain(_Processes):
         argv = command_line(job.spec.command, job.env["PATH"])
         return await job.groups.run(
             argv, cwd=job.spec.cwd, env=job.env, timeout=job.spec.timeout, on_output=job.on_output,
-            token=job.token, enforcement=job.enforcement,
+            token=job.stray_token, enforcement=job.enforcement,
         )  # fmt: skip
 
 
@@ -85,15 +91,13 @@ class Bubblewrap(_Processes):
     async def run(self, job: Job) -> CommandResult:
         """Run it in namespaces of its own. What it left that would make git run programs is removed."""
         spec = job.spec
-        workspace = await asyncio.to_thread(spec.workspace.resolve)
-        before = bubblewrap.planted(workspace)
-        held = await _hold(self._mounts, workspace) if spec.layer is None else []
+        preparing = asyncio.ensure_future(asyncio.to_thread(self._prepared, job))
         try:
-            hidden = bubblewrap.own_places()
-            prefix = await asyncio.to_thread(
-                bubblewrap.arguments, self._program, spec, hidden, job.env["PATH"]
-            )
-            argv = [*prefix, *command_line(spec.command, job.env["PATH"])]
+            workspace, before, held, argv = await asyncio.shield(preparing)
+        except asyncio.CancelledError:
+            self._mounts.release((await preparing)[2])
+            raise
+        try:
             return await job.groups.run(
                 argv, cwd=workspace, env=job.env, timeout=spec.timeout, on_output=job.on_output,
                 enforcement=job.enforcement,
@@ -101,6 +105,27 @@ class Bubblewrap(_Processes):
         finally:
             self._mounts.release(held)
             _remove_planted(bubblewrap.planted(workspace) - before)
+
+    def _prepared(self, job: Job) -> tuple[Path, set[Path], list[Path], list[str]]:
+        """The workspace, what of git's is there that makes it run programs, the mount points held, the command line."""
+        spec = job.spec
+        workspace = spec.workspace.resolve()
+        before = bubblewrap.planted(workspace)
+        held: list[Path] = []
+        if spec.layer is None:
+            try:
+                held = self._mounts.hold(bubblewrap.must_exist(workspace))
+            except OSError as error:
+                raise Unavailable(
+                    f"The sandbox cannot protect {workspace}: {error.strerror}.",
+                    hint="Is the workspace writable?",
+                ) from error
+        try:
+            prefix = bubblewrap.arguments(self._program, spec, bubblewrap.own_places(), job.env["PATH"])
+        except BaseException:
+            self._mounts.release(held)
+            raise
+        return workspace, before, held, [*prefix, *command_line(spec.command, job.env["PATH"])]
 
 
 class Landlocked(_Processes):
@@ -110,13 +135,13 @@ class Landlocked(_Processes):
 
     async def run(self, job: Job) -> CommandResult:
         """Run it with its rights, and a folder of its own for temporary files."""
-        temporary = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="codeforge-tool-"))
+        temporary = Path(tempfile.mkdtemp(prefix="codeforge-tool-"))
         try:
             rights = await asyncio.to_thread(_rights, job, temporary)
             env = {**job.env, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(temporary / "cache")}
             return await job.groups.run(
                 command_line(job.spec.command, env["PATH"]), cwd=job.spec.cwd, env=env,
-                timeout=job.spec.timeout, on_output=job.on_output, token=job.token,
+                timeout=job.spec.timeout, on_output=job.on_output, token=job.stray_token,
                 enforcement=job.enforcement, restrict=rights.take,
             )  # fmt: skip
         finally:
@@ -126,32 +151,21 @@ class Landlocked(_Processes):
 def _rights(job: Job, temporary: Path) -> landlock.Rights:
     spec = job.spec
     workspace = spec.workspace.resolve()
-    secret = {
-        place.resolve() for place in (*bubblewrap.hidden_places(spec, bubblewrap.own_places()), *spec.masked)
-    }
-    shared = {Path(folder) for folder in bubblewrap.TEMPORARY}
+    hidden = (*bubblewrap.hidden_places(spec, bubblewrap.own_places()), *spec.masked)
+    secret = {os.path.realpath(place) for place in hidden}
+    shared = {folder.rstrip("/") for folder in bubblewrap.TEMPORARY}
     # Beside what bubblewrap pins: nobody may make what is absent, and in .git nothing can be made one by one.
-    fixed = {workspace / ".git", workspace / ".codeforge", *bubblewrap.pinned(workspace, spec), *spec.masked}
-    programs = [Path(place) for place in bubblewrap.programs_in(job.env["PATH"])]
+    pinned = (workspace / ".git", workspace / ".codeforge", *bubblewrap.pinned(workspace, spec), *spec.masked)
+    fixed = {str(place) for place in pinned} | secret
     return landlock.Rights(
         readable=(
-            *landlock.without(Path("/"), secret | shared),
-            *landlock.without(workspace, secret),
-            *programs,
+            *landlock.without("/", secret | shared),
+            *landlock.without(str(workspace), secret),
+            *bubblewrap.programs_in(job.env["PATH"]),
         ),
-        writable=(*landlock.without(workspace, fixed | secret), temporary),
+        writable=(*landlock.without(str(workspace), fixed), str(temporary)),
         network=spec.network,
     )
-
-
-async def _hold(mounts: bubblewrap.MountPoints, workspace: Path) -> list[Path]:
-    places = bubblewrap.must_exist(workspace)
-    try:
-        return await asyncio.to_thread(mounts.hold, places)
-    except OSError as error:
-        raise Unavailable(
-            f"The sandbox cannot protect {workspace}: {error.strerror}.", hint="Is the workspace writable?"
-        ) from error
 
 
 def _remove_planted(paths: set[Path]) -> None:

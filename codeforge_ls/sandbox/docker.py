@@ -32,6 +32,8 @@ _TEMPORARY = "/tmp:rw,exec,nosuid,nodev"  # noqa: S108 - inside the container
 _GONE = re.compile(
     r"\A(?:Error|OCI runtime).*(?:[Nn]o such container|is not running|container state improper)"
 )
+_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")  # versions 2 and 1
+_OOM = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _NOT_INSIDE = frozenset({"PATH", "HOME", "USER", "LOGNAME"})  # those of the image
 KEEPER = (
     "2147483647"  # seconds that the process sleeps which keeps a container alive; it is known by this number
@@ -58,6 +60,7 @@ class _Container:
     workspace: Path
     shape: tuple[object, ...]
     held: list[Path] = field(default_factory=list)
+    killed: int = 0  # how many processes the kernel has ended for their memory
 
 
 class Containers:
@@ -171,6 +174,10 @@ class Containers:
         line += ["--pids-limit", str(limits.pids_limit)] if limits.pids_limit else []
         line += ["--cpus", f"{limits.cpu_quota / 1000:g}"] if limits.cpu_quota else []
         line += ["--mount", _bind(workspace, workspace)]
+        if (
+            workspace / ".git" / "HEAD"
+        ).is_file():  # a mount of its own, so that it cannot be renamed and made anew
+            line += ["--mount", _bind(workspace / ".git", workspace / ".git")]
         for place in bubblewrap.pinned(workspace, spec):
             line += ["--mount", f"{_bind(place, place)},readonly"]
         for place in spec.masked:
@@ -192,12 +199,14 @@ class Containers:
     async def _explained(
         self, result: CommandResult, container: _Container, limits: ResourceLimits
     ) -> CommandResult:
-        """Say where the kernel ended it for its memory: the engine knows."""
+        """Say where the kernel ended it for its memory: the container's own control group counts that."""
         if result.exit_code != KILLED:
             return result
-        state = await self._cli("inspect", "--format", "{{.State.OOMKilled}}", container.name, check=False)
-        if state.output.strip() != "true":
+        told = await self._cli("exec", container.name, "cat", *_EVENTS, check=False)
+        killed = sum(map(int, _OOM.findall(told.output)))
+        if killed <= container.killed:
             return result
+        container.killed = killed
         limit = f"more than {limits.memory_mb:,} MiB of memory"
         return CommandResult(
             result.exit_code, result.output, result.truncated, result.timed_out, result.duration, limit

@@ -8,11 +8,12 @@ root of a workspace, which holds ``.git``, commands change what is there and cre
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import stat
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from codeforge_ls.sandbox import seccomp
 
@@ -53,8 +54,8 @@ def problem() -> str:
 class Rights:
     """What a command may do. All folders and programs may be listed and run; ``closed`` files may not be read."""
 
-    readable: tuple[Path, ...]
-    writable: tuple[Path, ...]
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
     network: bool
 
     def take(self) -> None:
@@ -70,9 +71,9 @@ class Rights:
                 for path in paths:
                     _allow(ruleset, path, access)
             for name in _DEVICES:
-                _allow(ruleset, Path("/dev") / name, _WRITE_FILE | _READ_FILE)
+                _allow(ruleset, f"/dev/{name}", _WRITE_FILE | _READ_FILE)
             _drop_capabilities()
-            ctypes.CDLL(None).prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+            _libc().prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
             _call(_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0))
         finally:
             os.close(ruleset)
@@ -81,39 +82,41 @@ class Rights:
 
 def _drop_capabilities() -> None:
     """Landlock holds root too, but not what root may do beside files: read the memory of others, load modules."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     for capability in range(64):
-        libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)  # refused where there is nothing to drop
+        if libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0):
+            break  # the kernel knows no more of them, or there is nothing that we could drop
     header, none = struct.pack("Ii", _CAPABILITY_VERSION, 0), bytes(24)
     if libc.capset(header, none):
         raise OSError(ctypes.get_errno(), "the capabilities cannot be dropped")
 
 
-def without(top: Path, closed: Iterable[Path]) -> Iterator[Path]:
+def without(top: str, closed: Iterable[str]) -> Iterator[str]:
     """``top``, or those of its entries, at any depth, that together are all of it but ``closed`` (which may be absent).
 
     Links are left out: a right belongs to what a link leads to, which has its own place.
     """
-    inside = [place for place in closed if place == top or top in place.parents]
+    below = top.rstrip("/") + "/"
+    inside = [place for place in closed if place == top or place.startswith(below)]
     if not inside:
         yield top
     elif top not in inside:
         try:
-            entries = sorted(os.scandir(top), key=lambda entry: entry.name)
+            entries = list(os.scandir(top))
         except OSError:
             return
         for entry in entries:
             if not entry.is_symlink():
-                yield from without(Path(entry.path), inside)
+                yield from without(entry.path, inside)
 
 
-def _allow(ruleset: int, path: Path, access: int) -> None:
+def _allow(ruleset: int, path: str, access: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return  # gone meanwhile, or not ours to see: no right
     try:
-        if not path.is_dir():
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             access &= _READ_FILE | _WRITE_FILE | _TRUNCATE
         rule = struct.pack("=Qi", access, descriptor)
         _call(_ADD, ctypes.c_int(ruleset), ctypes.c_int(_BENEATH), rule, ctypes.c_uint32(0))
@@ -121,9 +124,13 @@ def _allow(ruleset: int, path: Path, access: int) -> None:
         os.close(descriptor)
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _call(number: int, *arguments: object) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(ctypes.c_long(number), *arguments)
+    result: int = _libc().syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result

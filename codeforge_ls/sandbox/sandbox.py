@@ -85,9 +85,14 @@ class Sandbox:
         """
         backend = self._checked(command)
         token = secrets.token_hex(8)
-        env = await asyncio.to_thread(environment, command, token)
-        enforcement = await asyncio.to_thread(self._enforcement, backend, command.limits)
+        making = asyncio.ensure_future(asyncio.to_thread(self._enforcement, backend, command.limits))
         try:
+            enforcement = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            (await making).remove()
+            raise
+        try:
+            env = await asyncio.to_thread(environment, command, token)
             return await backend.run(Job(command, env, token, enforcement, self._groups, on_output))
         finally:
             await asyncio.shield(asyncio.to_thread(enforcement.remove))

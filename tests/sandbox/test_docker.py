@@ -87,6 +87,7 @@ async def test_one_warm_container_for_a_run_closed_in_by_its_limits(engine: Engi
         "--label codeforge.workspace=here", "--label codeforge.run=run-1",
         "--tmpfs /tmp:rw,exec,nosuid,nodev,size=100m",
         f"--mount type=bind,source={workspace},target={workspace} ",
+        f"type=bind,source={workspace}/.git,target={workspace}/.git ",  # so that it cannot be renamed
         f"type=bind,source={workspace}/.git/hooks,target={workspace}/.git/hooks,readonly",
         f"type=bind,source={workspace}/.git/config,target={workspace}/.git/config,readonly",
         f"type=bind,source={workspace}/.codeforge,target={workspace}/.codeforge,readonly",  # also when absent
@@ -97,6 +98,10 @@ async def test_one_warm_container_for_a_run_closed_in_by_its_limits(engine: Engi
     # values reach the command by the environment of the client and are in no argument
     assert "hidden" not in json.dumps(engine.calls("exec"))
     assert "KEY" in engine.calls("exec")[0]
+
+    killed = [await sandbox.run(spec(workspace, "exit 137")) for _ in range(2)]
+    # the kernel has counted one, which explains the first
+    assert [result.limit for result in killed] == ["more than 100 MiB of memory", ""]
 
     await sandbox.release("run-1")
     assert [name.rpartition("-")[0] for name in engine.containers()] == ["codeforge-run-2"]

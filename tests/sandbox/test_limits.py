@@ -120,6 +120,9 @@ def test_limits_come_from_settings_then_policy_then_caller_under_a_ceiling() -> 
     # a caller that is no person only tightens, and nobody opens the network by asking
     foreign = resolved(own, None, policy, wish, only_tighten=True).limits
     assert (foreign.memory_mb, foreign.pids_limit) == (1500, 5)
+    assert resolved(own, ExecMode.MOUNT, none, only_tighten=True).mode is ExecMode.HYBRID
+    assert resolved(plain, ExecMode.SANDBOX, none, only_tighten=True).mode is ExecMode.SANDBOX
+    assert resolved(own, ExecMode.MOUNT, none).mode is ExecMode.MOUNT
     closed = ResourceLimits(network_mode=NetworkMode.NONE)
     assert resolved(own, None, closed, wish).limits.network_mode is NetworkMode.NONE
     assert resolved(own, None, none, closed).limits.network_mode is NetworkMode.NONE
