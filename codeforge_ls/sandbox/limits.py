@@ -31,8 +31,8 @@ def resolved(
     """The mode and the limits in force. What says nothing leaves the one before in force.
 
     ``asked`` is the caller's wish; with ``only_tighten`` (a caller that is no person) it may not go beyond what holds
-    without it, and its mode counts only where the settings isolate least. The network is not a number and has no ceiling: it is open when policy, or settings and no policy, open
-    it, and a caller can only close it.
+    without it, and its mode counts only where the settings isolate least. The network is not a number and has no
+    ceiling: it is open when policy, or settings and no policy, open it, and a caller can only close it.
     """
     chosen = settings.mode
     if mode is not None and (not only_tighten or settings.mode is ExecMode.MOUNT):

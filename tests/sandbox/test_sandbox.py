@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from codeforge_ls.actions.judge import judge
 from codeforge_ls.config import SandboxSettings
+from codeforge_ls.model.actions import Effects, Tool
 from codeforge_ls.model.errors import InvalidInput, Unavailable
 from codeforge_ls.model.limits import ExecMode
+from codeforge_ls.model.policy import Decision
+from codeforge_ls.policy.library import PolicyLibrary
 from codeforge_ls.sandbox import CommandResult, CommandSpec, Sandbox, bubblewrap, landlock, probe
 
 MISSING = (
@@ -314,6 +318,22 @@ async def test_a_machine_without_bubblewrap_takes_landlock_and_without_both_says
     assert "Linux 6.2" in nothing.why
     with pytest.raises(Unavailable, match="needs a sandbox"):
         await nothing.run(CommandSpec("true", workspace, workspace, network=True, mode=ExecMode.SANDBOX))
+    # nothing was found: a person is asked, whatever the profile allows; a person's own setting is another matter
+    library = PolicyLibrary(workspace)
+    command = Effects(command="make build")
+    for profile in ("trusted-mount-autonomous", "headless-permissive-sandbox"):
+        decision = judge(workspace, Tool.BASH, command, library.get(profile), nothing)
+        assert decision.decision is Decision.ASK
+        assert "setting up uid map" in decision.reason
+        assert (
+            judge(workspace, Tool.BASH, command, library.get(profile), automatic).decision is Decision.ALLOW
+        )
+    chosen = await sandbox_of("none")
+    trusted, permissive = (
+        judge(workspace, Tool.BASH, command, library.get(profile), chosen).decision
+        for profile in ("trusted-mount-autonomous", "headless-permissive-sandbox")
+    )
+    assert (trusted, permissive) == (Decision.ALLOW, Decision.ASK)
 
 
 async def test_start_up_costs_little(workspace: Path) -> None:
