@@ -3,15 +3,20 @@ hybrid mode what its commands write reaches the tree only when they succeed."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from codeforge_ls.model.actions import content_hash
 from tests.e2e.conftest import ground_of
-from tests.e2e.editor import Editor
-from tests.e2e.ground import Ground
+from tests.e2e.editor import Editor, Refused
+from tests.e2e.ground import HOME_OF_PACKAGE, Ground
 
 Json = dict[str, Any]
 READ = {"tool": "Read", "arguments": {"path": "README.md"}}
@@ -198,3 +203,71 @@ def test_a_limit_ends_a_command_and_says_so(place: tuple[Ground, Editor]) -> Non
     assert applied["outcome"] == "failed"
     assert "ended by a limit: more than 1 MiB of output" in applied["output"]
     assert applied["data"]["limit"] == "more than 1 MiB of output"
+
+
+def test_a_container_lives_as_long_as_its_run_and_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
+    fake = HOME_OF_PACKAGE / "tests/sandbox/fake_docker.py"
+    engine = tmp_path / "docker"
+    engine.write_text(f'#!/bin/sh\nexec {sys.executable} -S {fake} "$@"\n')
+    engine.chmod(0o755)
+    with ground_of(sandbox_backend="docker", sandbox_engine=engine, sandbox_image="there:1") as ground:
+        ground.env["DOCKER_FAKE"] = str(tmp_path)
+        editor = ground.editor()
+        ground.play(bash("echo one > one.txt"), bash("cat one.txt; ls ../*/one.txt"), {"say": "Done."})
+        run = ran((ground, editor), "sandbox")
+        assert [applied["outcome"] for applied in results(run)] == ["applied", "applied"], results(run)
+        assert ground.text("one.txt") == "one\n"
+        calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+        (made,) = [call for call in calls if call[0] == "run"]
+        assert f"codeforge.run={run['id']}" in made
+        assert "512m" in made
+        assert len([call for call in calls if call[0] == "exec"]) == 2
+        ground.wait(lambda: not list(tmp_path.glob("*.container")), 20, "the container outlived its run")
+        with pytest.raises(Refused, match="needs bubblewrap with overlays"):
+            editor.command("run.start", task="x", profile="free", exec_mode="hybrid")
+        editor.close()
+
+
+def test_a_merge_that_died_with_its_daemon_is_finished_by_the_next(fresh: Ground) -> None:
+    fresh.ask("health")
+    (state,) = (fresh.base / "state/codeforge").iterdir()
+    fresh.cli("daemon", "stop")
+    fresh.wait(lambda: not fresh.processes())
+    layer = state / "layers/layer-dead"
+    (layer / "upper").mkdir(parents=True)
+    (layer / "work").mkdir()
+    steps = []
+    for name, text, expected in (("new.txt", "new\n", None), ("README.md", "changed\n", "other")):
+        (layer / "upper" / name).write_text(text)
+        wanted = f"file:644:{content_hash(text.encode())}"
+        held = "" if expected is None else f"file:644:{content_hash(expected.encode())}"
+        source = str(layer / "upper" / name)
+        steps.append(
+            {
+                "path": name,
+                "kind": "file",
+                "mode": 0o644,
+                "expected": held,
+                "wanted": wanted,
+                "source": source,
+            }
+        )
+    (fresh.root / ".codeforge-merge-3").write_text("half of a fi")
+    before = fresh.text("README.md")
+    plan = {"layer": str(layer), "stream": "session:dead", "call_id": "call", "steps": steps, "conflicts": [],
+            "refused": [], "checkpoint_id": ""}  # fmt: skip
+    (state / "merging").write_text(json.dumps(plan))
+    fresh.ask("health")
+    assert fresh.text("new.txt") == "new\n"
+    assert fresh.text("README.md") == before, "it is not what the dead daemon had seen"
+    assert not (fresh.root / ".codeforge-merge-3").exists()
+    assert not layer.exists()
+    assert not (state / "merging").exists()
+    fresh.cli("daemon", "stop")
+    fresh.wait(lambda: not fresh.processes())
+    with sqlite3.connect(state / "state.db") as database:
+        rows = database.execute("SELECT payload FROM events WHERE type = 'layer.merged'").fetchall()
+    (event,) = [json.loads(row[0]) for row in rows]
+    assert event["finished_after_crash"] is True
+    assert [change["path"] for change in event["files"]] == ["new.txt"]
+    assert event["conflicts"] == ["README.md"]
