@@ -40,6 +40,10 @@ _RUN_SOCKETS = (
     "systemd/private",
 )
 # files in a repository's .git that make git run programs, though they usually do not exist
+_ROOT_SETTINGS = (
+    ".codeforge", ".vscode", ".idea", ".claude", ".cursor", ".mcp.json", ".nvim.lua", ".nvimrc", ".exrc", ".vimrc",
+    ".dir-locals.el", ".envrc",
+)  # fmt: skip
 _PLANTABLE = ("commondir", "config.worktree")
 
 
@@ -108,34 +112,41 @@ class MountPoints:
         """Make the missing ones (folders); returns those that are ours to remove."""
         held: list[Path] = []
         with self._lock:
-            for path in paths:
-                if path in self._users:
+            absent = [path for path in paths if path not in self._users and not os.path.lexists(path)]
+            if absent:
+                self._write_down([*self._users, *absent])
+            try:
+                for path in paths:
+                    if path in absent:
+                        path.mkdir(mode=0o755)
+                    elif path not in self._users:
+                        continue
                     self._users[path] += 1
-                elif os.path.lexists(path):
-                    continue
-                else:
-                    self._write_down([*self._users, path])
-                    path.mkdir(mode=0o755)
-                    self._users[path] = 1
-                held.append(path)
+                    held.append(path)
+            except OSError:
+                self._let_go(held)
+                raise
         return held
 
     def release(self, held: Sequence[Path]) -> None:
         """Remove those that nobody else uses; one that has been filled meanwhile stays."""
         with self._lock:
-            for path in reversed(held):
-                self._users[path] -= 1
-                if self._users[path] <= 0:
-                    del self._users[path]
-                    with contextlib.suppress(OSError):
-                        path.rmdir()
-            if held:
-                self._write_down(self._users)
+            self._let_go(held)
+
+    def _let_go(self, held: Sequence[Path]) -> None:
+        for path in reversed(held):
+            self._users[path] -= 1
+            if self._users[path] <= 0:
+                del self._users[path]
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        if held:
+            self._write_down(self._users)
 
 
 def must_exist(workspace: Path) -> list[Path]:
-    """The protected folders of a workspace that are pinned even if they are absent."""
-    places = [workspace / ".codeforge", workspace / ".git"]
+    """The protected places of a workspace that are pinned even if they are absent; absent ones are made as folders."""
+    places = [workspace / name for name in (".git", *_ROOT_SETTINGS)]
     return [*places, workspace / ".git" / "hooks"] if (workspace / ".git").is_dir() else places
 
 
@@ -190,8 +201,8 @@ def pinned(workspace: Path, spec: CommandSpec) -> Iterator[Path]:
     git = workspace / ".git"
     names = ("hooks", "config", "info", "modules", *_PLANTABLE)
     parts = [git / name for name in names] if (git / "HEAD").is_file() and spec.layer is None else [git]
-    folders = [workspace / name for name in (".codeforge", ".vscode", ".idea")]
-    for place in (*parts, *folders, *virtual_environments(workspace), *spec.readonly):
+    settings = [workspace / name for name in _ROOT_SETTINGS]
+    for place in (*parts, *settings, *virtual_environments(workspace), *spec.readonly):
         if os.path.lexists(place) and not place.is_symlink():
             yield place
 

@@ -107,12 +107,16 @@ async def test_what_steers_git_and_codeforge_cannot_be_changed_even_when_absent(
         "rmdir .codeforge; mv .codeforge x",
         "ln -s /tmp .codeforge/x",
         "echo x > .venv/bin/git",
+        "mkdir -p .vscode && echo x > .vscode/tasks.json",
+        "echo x > .mcp.json",
+        "echo x > .nvim.lua",
+        "rmdir .envrc && echo x > .envrc",
     ):
         result = await run(sandbox, workspace, command)
         assert result.exit_code != 0, command
     assert (workspace / ".git/config").read_bytes() == config
-    assert not (workspace / ".codeforge").exists()
-    assert not (workspace / ".git/hooks").exists()
+    for absent in (".codeforge", ".git/hooks", ".vscode", ".mcp.json", ".nvim.lua", ".envrc"):
+        assert not (workspace / absent).exists()
     assert list((workspace / ".venv/bin").iterdir()) == []
     await run(sandbox, workspace, "echo ../evil > .git/commondir")
     assert not (workspace / ".git/commondir").exists()
