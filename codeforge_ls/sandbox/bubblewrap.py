@@ -190,8 +190,9 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path
 def programs_in(search_path: str) -> Iterator[str]:
     """Virtual environments on PATH that lie in a folder which becomes private, and would be gone."""
     for entry in map(Path, search_path.split(os.pathsep)):
-        home = entry.parent if (entry.parent / "pyvenv.cfg").is_file() else entry
-        if entry.is_dir() and str(home).startswith(TEMPORARY):
+        # os.path and not Path, which raises for a folder that others may not enter
+        home = entry.parent if os.path.isfile(entry.parent / "pyvenv.cfg") else entry  # noqa: PTH113
+        if os.path.isdir(entry) and str(home).startswith(TEMPORARY):  # noqa: PTH112
             yield str(home)
 
 
@@ -235,6 +236,6 @@ def own_places() -> list[Path]:
 def _mask(place: Path) -> list[str]:
     """Hide one place: a folder becomes an empty one, a file /dev/null; what is absent needs nothing."""
     real = Path(os.path.realpath(place))
-    if real.is_dir():
+    if os.path.isdir(real):  # noqa: PTH112
         return ["--tmpfs", str(real), "--remount-ro", str(real)]
     return ["--ro-bind", "/dev/null", str(real)] if os.path.lexists(real) else []
