@@ -46,6 +46,7 @@ class EventType(StrEnum):
 
     CHECKPOINT_CREATED = "checkpoint.created"
     CHECKPOINT_RESTORED = "checkpoint.restored"
+    LAYER_MERGED = "layer.merged"
 
     PLAN_CREATED = "plan.created"
     PLAN_STARTED = "plan.started"

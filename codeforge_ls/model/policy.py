@@ -7,6 +7,12 @@ from enum import StrEnum
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.limits import NetworkMode, ResourceLimits
+
+__all__ = [
+    "Decision", "NetworkMode", "PermissionRule", "PolicyDecision", "PolicyLayer", "PolicyMode", "PolicyProfile",
+    "PolicyScope", "QualityGate", "ResourceLimits", "Termination", "ToolCall", "ToolSpecifier",
+]  # fmt: skip
 
 
 class PolicyMode(StrEnum):
@@ -83,23 +89,6 @@ class Termination(Frozen):
     max_cost: float = Field(default=0, ge=0, description="USD")
     stall_detection: bool = False
     stall_threshold: int = Field(default=5, ge=0)
-
-
-class NetworkMode(StrEnum):
-    """Whether commands may reach the network."""
-
-    HOST = "host"
-    NONE = "none"
-
-
-class ResourceLimits(Frozen):
-    """Limits for commands; 0 means the default of the sandbox."""
-
-    memory_mb: int = Field(default=0, ge=0)
-    cpu_quota: int = Field(default=0, ge=0, description="1000 is one CPU")
-    pids_limit: int = Field(default=0, ge=0)
-    storage_gb: int = Field(default=0, ge=0)
-    network_mode: NetworkMode = NetworkMode.HOST
 
 
 class PolicyProfile(Frozen):
