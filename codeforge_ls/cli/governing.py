@@ -56,6 +56,7 @@ codeforge policy explain --batch < calls.jsonl
         metavar="NAME_OR_FILE",
         help="the profile that judges (else the default: that of the daemon, if one runs)",
     )
+    parser.add_argument("--run", metavar="RUN_ID", help="judge by the policy that is stored with this run")
     parser.add_argument("--tool", metavar="T", help="the tool, such as Bash or Edit")
     parser.add_argument("--command", metavar="C", help="the command line it would run")
     parser.add_argument("--path", metavar="P", help="the path it would touch")
@@ -199,7 +200,11 @@ def _explain(context: Context) -> int:
 
         raise InvalidInput("explain needs --tool.", hint="Or JSON lines on standard input with --batch.")
     wanted = {"tool": given.tool, "command": given.command, "path": given.path}
-    decision = None if given.profile else _ask_daemon(context, "policy.explain", wanted)
+    decision: dict[str, Any] | None
+    if given.run:
+        decision = context.daemon().call("policy.explain", {**wanted, "run_id": given.run})
+    else:
+        decision = None if given.profile else _ask_daemon(context, "policy.explain", wanted)
     if decision is None:
         decision = _judge(context)(wanted, given.profile).model_dump(mode="json")
     context.out.json(decision)

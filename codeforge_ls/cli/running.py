@@ -25,12 +25,24 @@ def declare(verbs: Subparsers) -> None:
         """codeforge run "make the failing test in tests/test_io.py pass"
 codeforge run "explain the retry logic" --mode architect --profile plan-readonly
 codeforge run "fix the typo" --yes --json
+codeforge run "try an upgrade" --max-cost 0.5 --max-steps 20 --no-network --deny Bash
 codeforge run "fix the typo" --detach --idempotency-key job-17
 codeforge run --resume RUN_ID""",
     )
     run_help.add_argument("task", nargs="?", help="what to do; - reads it from standard input")
     run_help.add_argument("--resume", metavar="RUN_ID", help="go on with a suspended run instead")
     _how_to_run(run_help)
+    tighter = run_help.add_argument_group("tighter than the profile, for this run alone")
+    tighter.add_argument("--max-steps", type=int, metavar="N", help="model calls")
+    tighter.add_argument("--max-cost", type=float, metavar="USD", help="what the model may cost")
+    tighter.add_argument("--max-seconds", type=float, metavar="S", help="time")
+    tighter.add_argument("--no-network", action="store_true", help="commands have no network")
+    tighter.add_argument(
+        "--ask", action="append", metavar="TOOL", default=[], help="always ask; may be repeated"
+    )
+    tighter.add_argument(
+        "--deny", action="append", metavar="TOOL", default=[], help="refuse; may be repeated"
+    )
 
     plan_help = add_verb(
         verbs,
@@ -123,7 +135,9 @@ def run(context: Context) -> int:
         run_id = daemon.call("run.resume", keyed(given, {"run_id": given.resume}))["run_id"]
     else:
         task = sys.stdin.read() if given.task == "-" else given.task
-        run_id = daemon.call("run.start", keyed(given, {"task": task, **_wishes(given)}))["run_id"]
+        run_id = daemon.call("run.start", keyed(given, {"task": task, **_wishes(given), **_tighter(given)}))[
+            "run_id"
+        ]
     if live is None:
         context.out.json({"run_id": run_id})
         context.out.line(context.out.paint(run_id))
@@ -145,6 +159,21 @@ def _watcher(context: Context) -> tuple[Connection, Live | None]:
 def _wishes(given: argparse.Namespace) -> dict[str, Any]:
     wishes = {"profile": given.profile, "mode": given.mode, "model": given.model}
     return {name: wish for name, wish in wishes.items() if wish is not None}
+
+
+def _tighter(given: argparse.Namespace) -> dict[str, Any]:
+    limits = {"max_steps": given.max_steps, "max_cost": given.max_cost, "timeout_seconds": given.max_seconds}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    rules = [
+        {"specifier": {"tool": tool}, "decision": decision, "reason": f"--{decision} {tool}"}
+        for decision, tools in (("deny", given.deny), ("ask", given.ask))
+        for tool in tools
+    ]
+    wanted: dict[str, Any] = {"termination": limits, "rules": rules}
+    if given.no_network:
+        wanted["resource_limits"] = {"network_mode": "none"}
+    wanted = {name: wish for name, wish in wanted.items() if wish}
+    return {"tighten": wanted} if wanted else {}
 
 
 def _ending(live: Live, end: dict[str, Any] | None) -> int:

@@ -45,13 +45,14 @@ async def policy_get(call: Call, arguments: PolicyName) -> JsonObject:
 
 
 class PolicyQuestion(Frozen):
-    """A tool call to judge under a profile (name), a profile file, or the default."""
+    """A tool call to judge under a profile (name), a profile file, what is stored with a run, or the default."""
 
     tool: str = Field(min_length=1, max_length=200)
     command: str | None = Field(default=None, max_length=100_000)
     path: str | None = Field(default=None, max_length=10_000)
     profile: str | None = Field(default=None, max_length=4096)
     file: str | None = Field(default=None, max_length=4096)
+    run_id: str | None = Field(default=None, max_length=100)
 
 
 async def policy_explain(call: Call, arguments: PolicyQuestion) -> JsonObject:
@@ -61,6 +62,8 @@ async def policy_explain(call: Call, arguments: PolicyQuestion) -> JsonObject:
         layers: Sequence[PolicyLayer] = await asyncio.to_thread(
             workspace.policies.load_file, Path(arguments.file)
         )
+    elif arguments.run_id is not None:
+        layers = (await workspace.store.run(arguments.run_id)).layers
     else:
         layers = workspace.authority.layers(call.actor, arguments.profile)
     question = ToolCall(tool=arguments.tool, command=arguments.command, path=arguments.path)

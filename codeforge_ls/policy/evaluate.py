@@ -20,7 +20,7 @@ from codeforge_ls.model.policy import (
     ToolCall,
 )
 from codeforge_ls.policy.commands import CommandLine, read_line
-from codeforge_ls.policy.guard import command_problem, protected
+from codeforge_ls.policy.guard import Access, command_problem, protected
 from codeforge_ls.policy.judge_command import judge_command
 from codeforge_ls.policy.paths import KnownFolders, ResolvedPath, resolve_path
 from codeforge_ls.policy.rules import (
@@ -165,20 +165,22 @@ def _path_problem(
 ) -> str | None:
     if call.tool == "Restore":
         return None  # it gives back what was there before and shows nothing
-    writing = call.tool in _WRITING or call.tool not in _KNOWN_READS
+    access = Access.READ if call.tool in _READING else Access.WRITE
+    if call.tool == "Bash":
+        access = Access.NAME  # the folder it runs in
     for reading in place.readings:
-        why = protected(reading, writing=writing, extra=extra)
+        why = protected(reading, access, extra)
         if why and not _lifted(call.tool, reading, place, layers):
             return why
     return None
 
 
-_KNOWN_READS = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap", "Bash"})
+_READING = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap"})
 
 
 def _lifted(tool: str, path: str, place: Place, layers: Sequence[PolicyLayer]) -> bool:
     """Only the user's own profile lifts the guard, and only from a secret that a rule names without wildcards."""
-    if place.lexical != place.real or not protected(path, writing=False):
+    if place.lexical != place.real or not protected(path, Access.NAME):
         return False
     return any(
         layer.scope is PolicyScope.USER
@@ -206,7 +208,7 @@ def _with_targets(
                 return _refuse(subject, f"it would write {path}, which is outside the workspace")
             place = _place(resolved, known.real_root)
             for reading in place.readings:
-                if why := protected(reading, writing=tool == "Write", extra=extra):
+                if why := protected(reading, Access.WRITE if tool == "Write" else Access.READ, extra):
                     return _refuse(subject, f"{path} is protected: {why}")
             if resolved.inside:
                 targets.append((tool, place))

@@ -15,7 +15,7 @@ from codeforge_ls.model.base import Frozen, new_id
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
-from codeforge_ls.model.policy import PolicyLayer
+from codeforge_ls.model.policy import PolicyLayer, Tightening
 from codeforge_ls.model.runs import Run, RunStatus
 from codeforge_ls.runs.clock import RunClock
 from codeforge_ls.runs.limits import RunEnded, limits_of
@@ -33,6 +33,7 @@ class RunRequest(Frozen):
 
     task: str = Field(min_length=1, max_length=100_000)
     profile: str | None = Field(default=None, max_length=100)
+    tighten: Tightening | None = None
     mode: str = DEFAULT_MODE
     model: str | None = Field(default=None, max_length=200)
     plan_id: str | None = None
@@ -87,6 +88,8 @@ class Runs:
         self._refuse_when_closed()
         mode = mode_named(request.mode)
         layers = tuple(self._layers(actor, request.profile))
+        if request.tighten is not None:
+            layers += (request.tighten.as_layer(),)
         return Run(
             id=new_id("run"),
             task=request.task,

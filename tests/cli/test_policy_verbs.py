@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from codeforge_test_place import PACKAGE, Place
 
+from codeforge_ls.llm.scripted import ScriptedServer
+
 STRICT = "# kept\nname: strict\nmode: plan\nrules:\n  - {specifier: {tool: Read}, decision: allow}\n"
 
 
@@ -88,6 +90,48 @@ def test_a_repositorys_settings_count_from_the_moment_a_person_trusts_that_file(
     told = [(actor, event["trusted"]) for actor, event in events(ws, "trust.changed")]
     assert told == [("cli:terminal", True), ("cli:terminal", True), ("cli:terminal", False)]
     assert sorted(path.name for path in ws.root.iterdir()) == [".codeforge", ".git"]
+
+
+def test_a_run_is_tightened_and_keeps_the_policy_it_began_with(ws: Place) -> None:
+    (ws.root / "greet.py").write_text("x = 1\n")
+    mine = ws.base / "config" / "codeforge" / "policies" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(
+        "name: mine\nmode: delegate\ntermination: {max_steps: 9}\n"
+        "rules:\n  - {specifier: {tool: Edit}, decision: allow}\n"
+    )
+    edit = {"path": "greet.py", "old_text": "1", "new_text": "2"}
+    script = [
+        {"tool": "Edit", "arguments": edit},
+        {"tool": "Bash", "arguments": {"command": "ls"}},
+        {"tool": "Edit", "arguments": edit | {"old_text": "2", "new_text": "3"}},
+        {"say": "Done."},
+    ]
+    with ScriptedServer(script) as server:
+        ws.env |= {
+            "CODEFORGE_LLM_MODEL": "openai/scripted",
+            "CODEFORGE_LLM_API_BASE": server.base_url,
+            "OPENAI_API_KEY": "sk-none",
+        }
+        wanted = ("--profile", "mine", "--deny", "Bash", "--max-steps", "3", "--max-cost", "100")
+        codeforge(ws, "run", "do it", *wanted, code=1)
+    (run,) = codeforge(ws, "runs")["runs"]
+    assert "max_steps" in run["reason"] or "3" in run["reason"], run
+    (denied,) = events(ws, "run.toolcall.denied")
+    decision = denied[1]["decision"]
+    assert (decision["decision"], decision["scope"], decision["rule_index"]) == ("deny", "run", 0)
+    assert "--deny Bash" in decision["reason"]
+    results = [e["applied"]["decision"] for _, e in events(ws, "run.toolcall.result")]
+    assert (results[0]["file"], results[0]["line"], results[0]["scope"]) == (str(mine), 5, "user")
+    # the profile is another one by now; the run still has its own
+    mine.write_text("name: mine\nmode: plan\n")
+    ask = ("policy", "explain", "--tool", "Edit", "--path", "greet.py")
+    assert codeforge(ws, *ask, "--run", run["id"])["decision"] == "allow"
+    assert codeforge(ws, *ask, "--profile", "mine")["decision"] == "deny"
+    assert (
+        codeforge(ws, "policy", "explain", "--tool", "Bash", "--command", "ls", "--run", run["id"])["scope"]
+        == "run"
+    )
 
 
 def test_the_administrators_profile_stands_on_every_other(ws: Place) -> None:
