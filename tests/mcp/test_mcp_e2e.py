@@ -283,6 +283,8 @@ async def test_the_official_client_accepts_what_we_send(base: Path, mode: str) -
             assert len((await client.list_tools()).tools) == 10
             found = await client.call_tool("search_code", {"query": "total"})
             assert found.structured_content is not None
+            assert found.meta is not None
+            assert found.meta["codeforge/untrusted"] is True  # what it shows is the repository's word
             dry = await client.call_tool("apply_edits", {"edits": [FIX], "dry_run": True})
             assert dry.structured_content is not None
             assert dry.structured_content["diff"]
