@@ -76,4 +76,4 @@ async def test_killed_and_used_again(tmp_path: Path, what: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     own = {path.name for path in (state / "shadow.git/codeforge").iterdir()}
-    assert own == {"lock", "index-root", "stamps-root"}
+    assert own == {"lock", "stamps-root", "user-root"}
