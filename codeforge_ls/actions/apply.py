@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from codeforge_ls.checkpoints import Checkpoints
 from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Outcome, content_hash
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
-from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.events import PROGRESS, Delta, EventDraft, EventType
 from codeforge_ls.model.policy import NetworkMode, PolicyLayer
 from codeforge_ls.policy.guard import protected_files
 from codeforge_ls.policy.library import effective_limits
@@ -93,9 +93,18 @@ class Applier:
         lines = [f"{change.change} {change.path} (+{change.added} -{change.removed})" for change in files]
         return Applied(
             outcome=Outcome.APPLIED,
-            output=clip("\n".join(lines) + "\n" + diff_of(changes), 6000),
+            output=clip("\n".join(lines) + "\n" + diff_of(changes), 6000) + self._not_whole(checkpoint),
             checkpoint_id=checkpoint.id,
             files=files,
+        )
+
+    def _not_whole(self, checkpoint: Checkpoint) -> str:
+        """What a person must know before they rely on a checkpoint of a folder that is too large."""
+        if not checkpoint.only_named:
+            return ""
+        return (
+            f"\n[The checkpoint holds only files that edits named, as there are {checkpoint.only_named}: what commands"
+            " change cannot be taken back. Let .gitignore name the folders of data or build output.]"
         )
 
     async def _put_back(self, done: Sequence[FileEdit]) -> None:
@@ -138,7 +147,7 @@ class Applier:
         ending = f"timed out after {seconds:g} s" if result.timed_out else f"exit code {result.exit_code}"
         return Applied(
             outcome=outcome,
-            output=clip(f"{result.output.rstrip()}\n[{ending}]".lstrip()),
+            output=clip(f"{result.output.rstrip()}\n[{ending}]".lstrip()) + self._not_whole(before),
             data={"exit_code": result.exit_code, "timed_out": result.timed_out, "duration": result.duration},
             checkpoint_id=before.id,
             files=changed,
@@ -152,7 +161,8 @@ class Applier:
     async def rewind(self, action: Action, rewind: Rewind) -> Applied:
         """Restore a checkpoint; open documents are edited in their editor."""
         unsaved = await self.rewinder.unsaved(rewind.only or ())
-        restored = await self.rewinder.restore(rewind.checkpoint, action.stream, rewind.only)
+        with self._telling(action):
+            restored = await self.rewinder.restore(rewind.checkpoint, action.stream, rewind.only)
         await self.store.append(
             _created(action, restored.safety, unsaved),
             EventDraft(
@@ -173,17 +183,35 @@ class Applier:
             checkpoint_id=restored.safety.id,
         )
 
+    def prepare(self) -> None:
+        """Something may be changed soon: have ready for the checkpoint what can be ready."""
+        self.checkpoints.prepare()
+
+    @contextlib.contextmanager
+    def _telling(self, action: Action) -> Iterator[None]:
+        """Meanwhile say to whoever follows the stream how far the checkpoint is."""
+
+        def tell(_percent: float | None, message: str) -> None:
+            self.store.publish_delta(
+                Delta(stream=action.stream, event_id=action.id, channel=PROGRESS, offset=0, text=message)
+            )
+
+        with self.checkpoints.telling(tell):
+            yield
+
     async def _checkpoint(self, action: Action, paths: Sequence[str]) -> Checkpoint:
         """A picture of the tree before the action. Without it the action is denied."""
         call = action.call_id or action.id
         try:
-            checkpoint = await self.checkpoints.create(
-                action.stream,
-                label=f"codeforge-checkpoint: {action.tool.value} {call}",
-                kind=CheckpointKind.ACTION,
-                call_id=call,
-                force=paths,
-            )
+            with self._telling(action):
+                checkpoint = await self.checkpoints.create(
+                    action.stream,
+                    label=f"codeforge-checkpoint: {action.tool.value} {call}",
+                    kind=CheckpointKind.ACTION,
+                    call_id=call,
+                    force=paths,
+                    nothing_else=bool(paths),
+                )
         except CodeForgeError as error:
             raise Denied(
                 f"No checkpoint could be taken, so nothing was done: {error.message}", hint=error.hint

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -22,6 +22,7 @@ from codeforge_ls.checkpoints.shadow import Shadow
 from codeforge_ls.checkpoints.snapshot import Memory, Snapshots
 from codeforge_ls.git import Cancellation
 from codeforge_ls.model.actions import FileChange
+from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, Restored, SkippedPath
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, LimitReached, NotFound, Unavailable
 
@@ -34,11 +35,12 @@ An exception or no answer within 30 s leaves the file as it is and makes it a co
 permission bits alone are not asked for.
 """
 
-OnProgress: TypeAlias = Callable[[int, int], None]
+OnProgress: TypeAlias = Callable[[float | None, str], None]
+"""Told the percent and a sentence."""
 
 T = TypeVar("T")
 
-PROGRESS_SECONDS = 0.1
+PROGRESS_AFTER, PROGRESS_SECONDS = 0.5, 0.1  # what is over by then needs no progress
 ASK_TIMEOUT = 30.0  # seconds an editor has for one file; then the file is left as it is
 
 
@@ -48,7 +50,6 @@ class Checkpoints:
     ``state`` is the state folder, outside ``root``; everything is kept in ``state/shadow.git``. The user's own
     repository is only read. Raises InvalidInput for a root that cannot be a workspace (``/``, the home folder).
     A caller may be cancelled at any time: a snapshot is then dropped, a restore that has begun runs to its end.
-    ``on_progress`` are told how many files of how many are done, at most ten times a second.
     """
 
     def __init__(self, root: Path, state: Path) -> None:
@@ -62,26 +63,45 @@ class Checkpoints:
         self._finished: Restored | None = None
         self._memory = Memory()
         self._watched = False
-        self._packing: asyncio.Task[None] | None = None
-        self.on_progress: list[OnProgress] = []
+        self._background: dict[str, asyncio.Task[None]] = {}
+        self._told: list[OnProgress] = []
 
-    @property
-    def too_much(self) -> str:
-        """Why checkpoints hold only files that edits named, and not the workspace; empty when they hold it."""
-        return self._memory.too_much
+    def report(self) -> JsonObject:
+        """For ``health``: whether checkpoints hold the whole workspace, and if they do not, why."""
+        too_much = self._memory.too_much
+        return (
+            {"hold": "only files that edits named", "reason": too_much}
+            if too_much
+            else {"hold": "everything"}
+        )
+
+    @contextlib.contextmanager
+    def telling(self, on_progress: OnProgress) -> Iterator[None]:
+        """Meanwhile tell how far it is: percent and a sentence, after half a second, then at most ten times a second."""
+        self._told.append(on_progress)
+        try:
+            yield
+        finally:
+            self._told.remove(on_progress)
 
     def note(self, paths: Sequence[str]) -> None:
-        """These paths of the workspace may have changed (an empty one: any). Whoever calls this promises to tell of
-        every change, a little later perhaps; only then is a checkpoint taken without a look at everything."""
+        """These paths of the workspace may have changed (an empty one: any). Whoever calls this once promises to tell
+        of changes from then on, a little late perhaps: then an edit's checkpoint need not look at everything. A restore
+        leaves alone what such a checkpoint did not look at and what has not been changed since."""
         self._watched = True
         if "" in paths:
             self._memory.last = None
         else:
             self._memory.noted.update(os.fsencode(path) for path in paths)
 
-    async def prepare(self) -> None:
-        """Look at everything now, so that the next checkpoint has little to do. For the background."""
-        await self._exclusive(lambda shots, forced: shots.whole(forced))
+    def prepare(self) -> None:
+        """Look at everything in the background, so that the next checkpoint, which somebody waits for, has little to
+        do. Nothing where the last look still holds."""
+        if self._memory.last is None:
+            self._begin("prepare-checkpoints", self._look)
+
+    async def _look(self) -> None:
+        await self._exclusive(lambda shots, forced: shots.whole(forced) and None)
 
     async def create(
         self,
@@ -115,7 +135,7 @@ class Checkpoints:
             return checkpoint
 
         made = await self._exclusive(work)
-        self._pack_soon()
+        self._begin("pack-checkpoints", self._pack)
         return made
 
     async def restore(
@@ -218,21 +238,31 @@ class Checkpoints:
 
         await self._exclusive(work)
 
-    def _pack_soon(self) -> None:
-        """Join small packs when nobody waits: each snapshot adds one, and git looks through all of them."""
-        if self._packing is None or self._packing.done():
-            self._packing = asyncio.create_task(self._pack(), name="pack-checkpoints")
-
     async def _pack(self) -> None:
-        with contextlib.suppress(CodeForgeError):
-            if await asyncio.to_thread(retention.scattered, self._folder):
-                await self._exclusive(lambda shots, _: retention.join_packs(shots.shadow))
+        """Join small packs when nobody waits: each snapshot adds one, and git looks through all of them."""
+        if await asyncio.to_thread(retention.scattered, self._folder):
+            await self._exclusive(lambda shots, _: retention.join_packs(shots.shadow))
+
+    def _begin(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it in the background, once at a time. What fails there is tried again by the next who needs it."""
+        running = self._background.get(name)
+        if self._closed or (running is not None and not running.done()):
+            return
+
+        async def quietly() -> None:
+            try:
+                await work()
+            except CodeForgeError as error:
+                log.warning("%s: %s", name, error.message)
+
+        self._background[name] = asyncio.create_task(quietly(), name=name)
 
     async def close(self) -> None:
         """Wait for what runs; later calls raise Unavailable."""
         self._closed = True
-        if self._packing is not None:
-            self._packing.cancel()
+        for task in self._background.values():
+            task.cancel()
+        await asyncio.gather(*self._background.values(), return_exceptions=True)
         async with self._one_at_a_time:
             pass
 
@@ -255,16 +285,16 @@ class Checkpoints:
 
     def _progress(self) -> Progress:
         """Progress from the thread to those who want to know, and no more than they can use."""
-        loop, last = asyncio.get_running_loop(), time.monotonic()
+        loop, next_time = asyncio.get_running_loop(), time.monotonic() + PROGRESS_AFTER
 
         def tell(done: int, of: int) -> None:
-            for told in list(self.on_progress):
-                told(done, of)
+            for told in list(self._told):
+                told(100 * done / max(1, of), f"checkpoint: {done:,} of {of:,} files")
 
         def progress(done: int, of: int) -> None:
-            nonlocal last
-            if time.monotonic() >= last + PROGRESS_SECONDS:
-                last = time.monotonic()
+            nonlocal next_time
+            if time.monotonic() >= next_time:
+                next_time = time.monotonic() + PROGRESS_SECONDS
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     loop.call_soon_threadsafe(tell, done, of)
 

@@ -169,14 +169,15 @@ class Shadow:
         )
 
     @contextlib.contextmanager
-    def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def process(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A git process on the shadow repository, to talk with while it runs."""
-        environment = self._environment(None)
         with git.started(
             self.folder,
             *arguments,
             config=CONFIG,
-            environment=environment,
+            environment=self._environment(environment),
             cancellation=self.cancellation,
             inherit=self._held,
         ) as process:
