@@ -77,7 +77,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def telling(self, on_progress: OnProgress) -> Iterator[None]:
-        """Meanwhile tell how far it is: percent and a sentence, after half a second, then at most ten times a second."""
+        """Meanwhile tell how far it is: percent and a sentence, after half a second, then ten times a second."""
         self._told.append(on_progress)
         try:
             yield
