@@ -22,6 +22,7 @@ from codeforge_ls.model.errors import NotFound, Unavailable
 log = logging.getLogger(__name__)
 
 MAX_LABEL = 500
+LEAST_SECONDS = 0.001  # between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def record(
         label=purpose.label.encode("utf-8", "backslashreplace").decode()[:MAX_LABEL],
         kind=purpose.kind,
         call_id=purpose.call_id,
-        created_at=time.time(),
+        created_at=_next_moment(shadow),
         head=head,
         branch=branch,
         units=tuple(quoted(name) for name in names),
@@ -82,6 +83,20 @@ def record(
     reference = stream_ref(purpose.stream)
     commit = writing.commit(reference, shadow.tip(reference), trees, files, message)
     return meta.checkpoint(commit)
+
+
+def _next_moment(shadow: Shadow) -> float:
+    """Now, or just after the newest checkpoint where the clock was set back: times must tell their order."""
+    file = shadow.own / "newest"
+    try:
+        newest = float(file.read_text("ascii"))
+    except (OSError, ValueError):
+        newest = 0.0
+    moment = max(time.time(), newest + LEAST_SECONDS)
+    partial = file.with_suffix(".new")
+    partial.write_text(repr(moment), "ascii")
+    partial.replace(file)
+    return moment
 
 
 def load(contents: Contents, commit: str) -> Stored:

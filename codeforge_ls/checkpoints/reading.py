@@ -83,11 +83,14 @@ class Folders:
 
     def real(self, folder: bytes) -> bool:
         """Whether it is a folder, and each above it too."""
-        known = self._known.get(folder)
-        if known is None:
-            known = self.real(parent_of(folder)) and self._is_folder(folder)
-            self._known[folder] = known
-        return known
+        unknown = []
+        while folder not in self._known:
+            unknown.append(folder)
+            folder = parent_of(folder)
+        real = self._known[folder]
+        for inner in reversed(unknown):
+            real = self._known[inner] = real and self._is_folder(inner)
+        return real
 
     def _is_folder(self, folder: bytes) -> bool:
         try:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,6 +165,8 @@ class Plan:
 
 def _unchanged_since(full: bytes, moment: float) -> bool:
     """Whether what is there, or that nothing is there, was so at ``moment`` (seconds since 1970) already."""
+    if time.time() < moment:
+        return False  # the clock was set back: times say nothing
     with contextlib.suppress(OSError):
         return os.lstat(full).st_ctime < moment
     with contextlib.suppress(OSError):

@@ -103,7 +103,7 @@ class _Ground:
             await self._restored()
         self._expect(await self.checkpoints.recover() is None, "a restore is still unfinished")
         own = {path.name.partition("-")[0] for path in (self.state / "shadow.git/codeforge").iterdir()}
-        self._expect(own <= {"lock", "stamps", "user"}, f"left behind: {own}")
+        self._expect(own <= {"lock", "newest", "stamps", "user"}, f"left behind: {own}")
         left = list((self.state / "shadow.git").rglob("tmp_*"))
         self._expect(not left, f"left behind: {left}")
 
