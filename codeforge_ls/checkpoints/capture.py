@@ -71,8 +71,8 @@ class Capture:
             pending += self._unit(name, wanted)
         return self._picture
 
-    def known(self, before: Picture, paths: Collection[bytes]) -> Picture:
-        """Only these paths, on top of the picture before; nothing else is looked at."""
+    def known(self, before: Picture, paths: Collection[bytes], new: Collection[bytes]) -> Picture:
+        """Only these paths, on top of the picture before; nothing else is. ``new`` were never named before."""
         picture = self._picture = Picture(
             units=dict(before.units),
             modes={path: bits for path, bits in before.modes.items() if path not in paths},
@@ -89,11 +89,11 @@ class Capture:
             tree = self._importer.tree(f"{unit.reference}-known", picture.units[name])
             for path in inside:
                 found = self._found(unit, path, folders)
+                if joined(name, path) in new and not tree.holds(path):
+                    picture.by_force.append(joined(name, path))
                 if found is None:
                     tree.delete(path)
                     continue
-                if not tree.holds(path):
-                    picture.by_force.append(joined(name, path))
                 tree.put(path, found.mode, found.content)
                 self._note_bits(unit, path, found.stamp)
             picture.units[name] = tree.end()

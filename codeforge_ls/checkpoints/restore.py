@@ -26,12 +26,14 @@ from codeforge_ls.checkpoints.placing import ABSENT, Blocked, FileState, Placing
 from codeforge_ls.checkpoints.reading import LINK
 from codeforge_ls.checkpoints.shadow import Contents, Shadow
 from codeforge_ls.checkpoints.snapshot import Snapshots
+from codeforge_ls.checkpoints.units import Unit
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, Restored
 from codeforge_ls.model.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
+RULES = b".gitignore"
 # Asked before the disk is touched: True = an editor has the file open and wrote it there.
 Ask = Callable[[bytes, bytes | None], bool]
 
@@ -193,8 +195,17 @@ def _apply(
     work = _Work(Placing(shots.root, journal.temporary.encode()), ask)
     for change in odd:
         work.replace_odd(change, contents)
-    for number, change in enumerate(sorted(todo, key=lambda change: (not change.then.absent, change.path))):
-        shots.progress(number, len(todo))
+    rules = [change for change in todo if change.path.rpartition(b"/")[2] == RULES]
+    for change in rules:
+        work.one(change, contents)
+    rest = [change for change in todo if change not in rules]
+    if rules:
+        # By the rules of then these were in no picture: that it lacks them does not mean that they were not there.
+        absent = [change.path for change in rest if change.then.absent]
+        unseen = Unit(shots.shadow, shots.root, b"").ignored(absent)
+        rest = [change for change in rest if change.path not in unseen]
+    for number, change in enumerate(sorted(rest, key=lambda change: (not change.then.absent, change.path))):
+        shots.progress(number, len(rest))
         work.one(change, contents)
     work.remove_emptied()
     _file(shots.shadow).unlink()

@@ -129,7 +129,7 @@ class Checkpoints:
                 _, checkpoint = shots.known(inside, forced, purpose, outside)
             else:
                 _, checkpoint = shots.whole(forced, purpose, outside)
-            shots.memory.named |= inside
+            shots.memory.expect(inside if nothing_else else None)
             if checkpoint is None:
                 raise Unavailable("The checkpoint was not taken.")
             return checkpoint

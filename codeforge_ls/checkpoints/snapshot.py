@@ -32,6 +32,14 @@ class Memory:
     named: set[bytes] = field(default_factory=set)
     too_much: str = ""
 
+    def expect(self, paths: Collection[bytes] | None) -> None:
+        """These paths are about to change; None: anything is."""
+        if paths is None:
+            self.last = None
+            return
+        self.named.update(paths)
+        self.noted.update(paths)
+
 
 @dataclass
 class Snapshots:
@@ -71,9 +79,9 @@ class Snapshots:
         looked_at = {*paths, *memory.noted}
         if memory.last is None or not enough or len(looked_at) > MAX_KNOWN:
             return self.whole(forced, purpose, outside)
-        before, seen = memory.last, set(memory.noted)
+        before, seen, new = memory.last, set(memory.noted), looked_at - memory.named
         try:
-            taken = self._taken(lambda capture: capture.known(before, looked_at), purpose, outside)
+            taken = self._taken(lambda capture: capture.known(before, looked_at, new), purpose, outside)
         except GitFailed as error:
             log.warning("Everything is read for a snapshot: %s", error.message)
             return self.whole(forced, purpose, outside)

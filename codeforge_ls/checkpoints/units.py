@@ -60,6 +60,17 @@ class Unit:
         )  # fmt: skip
         return output.split(b"\0")[:-1]
 
+    def ignored(self, paths: list[bytes]) -> set[bytes]:
+        """Which of these paths the ignore files leave out as they are now."""
+        if not paths:
+            return set()
+        folder = os.fsdecode(self.folder)
+        output = self.shadow.git(
+            "check-ignore", "-z", "--stdin", "--no-index", folder=Path(folder), stdin=b"\0".join(paths) + b"\0",
+            accept=(0, 1), environment={"GIT_WORK_TREE": folder},
+        )  # fmt: skip
+        return set(output.split(b"\0")[:-1])
+
     def user_index(self) -> UserIndex:
         """What the user tracks here, although ignored perhaps; nothing when there is no readable repository.
 
