@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ OnProgress: TypeAlias = Callable[[float | None, str], None]
 
 T = TypeVar("T")
 
+# Beside a file that is about to be replaced, by the gate and by a restore.
+OWN_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.codeforge|\.codeforge-[0-9a-f]{16}\.tmp")
 PROGRESS_AFTER, PROGRESS_SECONDS = 0.5, 0.1  # what is over by then needs no progress
 ASK_TIMEOUT = 30.0  # seconds an editor has for one file; then the file is left as it is
 
@@ -92,7 +95,10 @@ class Checkpoints:
         if "" in paths:
             self._memory.last = None
         else:
-            self._memory.noted.update(os.fsencode(path) for path in paths)
+            told = (
+                os.fsencode(path) for path in paths if not OWN_TEMPORARY.fullmatch(path.rpartition("/")[2])
+            )
+            self._memory.noted.update(told)
 
     def prepare(self) -> None:
         """Look at everything in the background, so that the next checkpoint, which somebody waits for, has little to
