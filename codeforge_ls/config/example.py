@@ -19,7 +19,8 @@ HEAD = """\
 # Copy what you change to $XDG_CONFIG_HOME/codeforge/config.yaml (yours) or .codeforge/config.yaml (the
 # workspace's). Lowest to highest: defaults, your file, the workspace's file, editor options, environment,
 # --set section.field=value. Editor options hold while that editor is attached.
-# "yours only": a workspace's file may not set it, and an editor only the model and its address.
+# "yours only": a workspace's file may set it only when you trust that file (`codeforge trust`), and an editor only
+# what concerns the model.
 # "restart": takes effect when the workspace opens again; of these an editor sets only lsp, for itself.
 """
 

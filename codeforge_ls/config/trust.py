@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from codeforge_ls.config.layers import Layer, Severity
 from codeforge_ls.config.settings import FIELDS, Mark
+from codeforge_ls.model.base import JsonValue
 
-PROFILE = "policy.default"
+PROFILE, PROFILES = "policy.default", "policy.directory"
 MODEL, SESSION = "llm", "lsp"  # sections
 
 # From strict to loose. Who is not trusted may not choose a looser profile than the person did; "" (chosen by
@@ -28,15 +29,25 @@ def trusted_profile(layers: Sequence[Layer]) -> str:
     return chosen[-1] if chosen else ""
 
 
-def restrict_workspace(layer: Layer, trusted: str) -> Layer:
-    """The workspace's file without model, address, isolation and audit trail, and without a looser policy."""
+def withheld(layer: Layer) -> dict[str, JsonValue]:
+    """What a workspace's file sets that counts only when a person trusts that file."""
+    return {
+        path: item.value
+        for path, item in layer.values.items()
+        if FIELDS[path].has(Mark.TRUSTED) and path != PROFILES
+    }
+
+
+def restrict_workspace(layer: Layer, trusted: str, *, file_is_trusted: bool = False) -> Layer:
+    """The workspace's file without what runs code, sends data, spends money or weakens isolation and audit trail
+    (unless a person trusts this very file), and without a looser policy or a place of more policies in any case."""
     kept = layer.copy()
     for path, item in layer.values.items():
         reason = ""
-        if FIELDS[path].has(Mark.TRUSTED):
-            reason = "ignored: only your own file, the editor, the environment or --set may set this"
-            if FIELDS[path].section != MODEL:
-                reason = "ignored: only your own file, the environment or --set may set this"
+        if path == PROFILES:
+            reason = "ignored: only your own file, the environment or --set may set this"
+        elif FIELDS[path].has(Mark.TRUSTED):
+            reason = "" if file_is_trusted else "ignored until you trust this file (`codeforge trust`)"
         elif path == PROFILE and _is_looser(str(item.value), trusted):
             reason = "ignored: a workspace may not choose a looser policy profile than you did"
         if reason:

@@ -218,7 +218,8 @@ class TerminalSession:
 
     async def _record_refusal(self, op: str, arguments: JsonValue, reason: str) -> None:
         call, stream, label = new_id("call"), f"session:{self._name}", self._actor().label
-        shown = arguments if len(json.dumps(arguments)) <= MAX_RECORDED else {}
+        may_show = op != "keys.set" and len(json.dumps(arguments)) <= MAX_RECORDED
+        shown = arguments if may_show else {}
         requested: JsonObject = {"call_id": call, "tool": op, "arguments": shown, "action_id": None}
         denied: JsonObject = {"call_id": call, "reason": reason}
         store = (await self._host.workspace()).store
