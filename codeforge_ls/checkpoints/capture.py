@@ -19,7 +19,7 @@ from codeforge_ls.checkpoints.names import joined, parent_of, quoted, unquoted
 from codeforge_ls.checkpoints.reading import MAX_FILE_BYTES, Folders, Found, Skip, read_file
 from codeforge_ls.checkpoints.shadow import Shadow
 from codeforge_ls.checkpoints.stamps import Stamp, Stamps, permissions, stamp_of, trusted
-from codeforge_ls.checkpoints.units import Unit
+from codeforge_ls.checkpoints.units import Cache, Unit
 from codeforge_ls.model.checkpoints import SkippedPath
 
 MAX_NEW_BYTES = 2 << 30  # more in one snapshot is a data set, not a project
@@ -54,14 +54,17 @@ class TooMuch(Exception):
 class Capture:
     """Takes one picture through ``importer``; ``save`` is for when that has finished."""
 
-    def __init__(self, shadow: Shadow, root: bytes, importer: Importer, progress: Progress) -> None:
+    def __init__(
+        self, shadow: Shadow, root: bytes, importer: Importer, cache: Cache, progress: Progress
+    ) -> None:
         self._shadow = shadow
         self._root = root
         self._importer = importer
+        self._cache = cache
         self._progress = progress
         self._picture = Picture()
         self._new_bytes = 0
-        self._unsaved: list[tuple[Unit, Stamps]] = []
+        self._seen: list[tuple[Unit, Stamps]] = []
 
     def everything(self, forced: Collection[bytes]) -> Picture:
         """All units. Raises TooMuch before anything is stored, GitFailed when git fails."""
@@ -104,7 +107,7 @@ class Capture:
         self._picture = Picture(looked_at=frozenset(forced), too_much=too_much)
         unit = Unit(self._shadow, self._root, b"", part="-touched")
         scan_started = time.time_ns()
-        stamps, folders = unit.load(), Folders(unit.folder)
+        stamps, folders = unit.take(self._cache), Folders(unit.folder)
         self._picture.by_force = [path for path in forced if path not in stamps.entries]
         changed = self._changed(unit, stamps, folders, stamps.entries)
         self._store(unit, stamps, {*changed, *self._picture.by_force}, (), folders, scan_started)
@@ -112,16 +115,16 @@ class Capture:
 
     def save(self) -> None:
         """Remember what was seen, once the importer has finished."""
-        for unit, stamps in self._unsaved:
-            unit.save(stamps)
+        for unit, stamps in self._seen:
+            unit.keep(stamps, self._cache)
 
     def _unit(self, name: bytes, forced: set[bytes]) -> list[tuple[bytes, set[bytes]]]:
         """Capture one unit; returns the units found inside it with their forced paths."""
         unit = Unit(self._shadow, self._root, name)
         scan_started = time.time_ns()
-        stamps, folders = unit.load(), Folders(unit.folder)
+        stamps, folders = unit.take(self._cache), Folders(unit.folder)
         entries, listed = stamps.entries, unit.listed()
-        user = unit.user_index()
+        user = unit.user_index(self._cache)
         nested = {path.rstrip(b"/") for path in listed if path.endswith(b"/")}
         nested |= {path for path in user.submodules if os.path.lexists(joined(unit.folder, path) + b"/.git")}
         nested = {path for path in nested if folders.real(path)}
@@ -180,7 +183,6 @@ class Capture:
         """
         self._check_size(unit, wanted)
         tree = self._importer.tree(unit.reference, stamps.tree)
-        changed = False
         for number, path in enumerate(sorted({*wanted, *left})):
             if number % 64 == 0:
                 self._shadow.cancellation.check()
@@ -190,13 +192,12 @@ class Capture:
                 tree.put(path, found.mode, found.content)
                 stamps.entries[path] = trusted(found.stamp, scan_started)
                 self._note_bits(unit, path, found.stamp)
-                changed = True
+                stamps.unsaved += 1
             elif stamps.entries.pop(path, None) is not None:
                 tree.delete(path)
-                changed = True
+                stamps.unsaved += 1
         stamps.tree = self._picture.units[unit.name] = tree.end()
-        if changed:
-            self._unsaved.append((unit, stamps))
+        self._seen.append((unit, stamps))
 
     def _found(self, unit: Unit, path: bytes, folders: Folders) -> Found | None:
         if not folders.real(parent_of(path)):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codeforge_ls.checkpoints.names import REFS
-from codeforge_ls.checkpoints.shadow import NOW, Shadow
+from codeforge_ls.checkpoints.shadow import EMPTY_TREE, NOW, Shadow
+from codeforge_ls.checkpoints.stamps import Stamps
+from codeforge_ls.git import GitFailed
 
 MAX_PACKS = 50
 OLD_INDEXES = "refs/codeforge-index/"  # of versions that had private indexes
@@ -81,10 +83,19 @@ def _pack(shadow: Shadow, oldest: float) -> None:
     for stamps in shadow.own.glob("stamps-*"):
         if stamps.stat().st_mtime < oldest:
             stamps.unlink()
-    kept = {NOW + stamps.name.removeprefix("stamps-") for stamps in shadow.own.glob("stamps-*")}
+    saved = list(shadow.own.glob("stamps-*"))
+    kept = {NOW + file.name.removeprefix("stamps-") + part for file in saved for part in ("", "-saved")}
     known = shadow.git("for-each-ref", "--format=%(refname)", NOW, OLD_INDEXES).decode().split()
     orders = [f"delete {reference}\n" for reference in known if reference not in kept]
     if orders:
         shadow.git("update-ref", "--stdin", stdin="".join(orders).encode())
+    for file in saved:
+        # It may be older than the reference, which is that of the newest picture.
+        tree = Stamps.load(file).tree
+        try:
+            if tree != EMPTY_TREE:
+                shadow.git("update-ref", f"{NOW}{file.name.removeprefix('stamps-')}-saved", tree)
+        except GitFailed:
+            file.unlink()  # its tree is gone: the next snapshot reads everything
     shadow.git("repack", "-a", "-d", "--quiet", timeout=REPACK_TIMEOUT)
     shadow.git("prune", "--expire=now", timeout=REPACK_TIMEOUT)

@@ -240,6 +240,7 @@ class Checkpoints:
         """Drop streams older than ``keep_days``, the oldest above ``quota_bytes``, and pack what is scattered."""
 
         def work(shots: Snapshots, _forced: set[bytes]) -> None:
+            shots.memory.cache.flush(shots.shadow)
             retention.cleanup(shots.shadow, keep_days, quota_bytes, time.time())
 
         await self._exclusive(work)
@@ -265,6 +266,9 @@ class Checkpoints:
 
     async def close(self) -> None:
         """Wait for what runs; later calls raise Unavailable."""
+        with contextlib.suppress(CodeForgeError):
+            if any(stamps.unsaved for stamps in self._memory.cache.stamps.values()):
+                await self._exclusive(lambda shots, _: shots.memory.cache.flush(shots.shadow))
         self._closed = True
         for task in self._background.values():
             task.cancel()

@@ -11,6 +11,7 @@ from codeforge_ls.checkpoints.capture import Capture, Picture, Progress, TooMuch
 from codeforge_ls.checkpoints.history import Purpose
 from codeforge_ls.checkpoints.importing import Importer, importer
 from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.checkpoints.units import Cache
 from codeforge_ls.git import GitFailed
 from codeforge_ls.model.checkpoints import Checkpoint, SkippedPath
 
@@ -31,6 +32,7 @@ class Memory:
     noted: set[bytes] = field(default_factory=set)
     named: set[bytes] = field(default_factory=set)
     too_much: str = ""
+    cache: Cache = field(default_factory=Cache)
 
     def expect(self, paths: Collection[bytes] | None) -> None:
         """These paths are about to change; None: anything is."""
@@ -102,13 +104,14 @@ class Snapshots:
             log.warning("The stat cache of the snapshots is rebuilt: %s", error.message)
         for leftover in (*self.shadow.own.glob("stamps-*"), *self.shadow.own.glob("user-*")):
             leftover.unlink(missing_ok=True)
+        self.memory.cache = Cache()
         return self._taken(take, purpose, outside)
 
     def _taken(
         self, take: Callable[[Capture], Picture], purpose: Purpose | None, outside: Collection[SkippedPath]
     ) -> tuple[Picture, Checkpoint | None]:
         with importer(self.shadow) as writing:
-            capture = Capture(self.shadow, self.root, writing, self.progress)
+            capture = Capture(self.shadow, self.root, writing, self.memory.cache, self.progress)
             picture = take(capture)
             checkpoint = self._recorded(writing, picture, purpose, outside) if purpose else None
             writing.finish()

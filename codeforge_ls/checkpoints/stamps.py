@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from codeforge_ls.checkpoints.shadow import EMPTY_TREE
 
+FileSignature: TypeAlias = tuple[int, int, int, int] | None
 Stamp: TypeAlias = tuple[int, int, int, int, int]  # mtime ns, ctime ns, size, inode, mode
 
 DISTRUSTED: Stamp = (0, 0, 0, 0, 0)  # no file has mode 0, so it never matches
@@ -50,26 +51,33 @@ def permissions(stamp: Stamp) -> int:
 
 @dataclass
 class Stamps:
-    """What is in ``tree``, the newest picture of a unit: the stamp of every path when it was read."""
+    """What is in ``tree``, the newest picture of a unit: the stamp of every path when it was read.
+
+    ``unsaved`` counts the changes since ``file``, what is known of the saved file, was written.
+    """
 
     tree: str = EMPTY_TREE
     entries: dict[bytes, Stamp] = field(default_factory=dict)
+    file: FileSignature = None
+    unsaved: int = 0
 
     @staticmethod
     def load(file: Path) -> Stamps:
         """The saved stamps; none, and so the empty tree, when they are missing or damaged."""
+        signature = file_signature(file)
         try:
             raw = file.read_bytes()
         except OSError:
-            return Stamps()
+            return Stamps(file=signature)
         body = raw[len(MAGIC) + 4 :]
         if raw[: len(MAGIC)] != MAGIC or raw[len(MAGIC) : len(MAGIC) + 4] != _checksum(body):
-            return Stamps()
+            return Stamps(file=signature)
         tree, count, length = HEAD.unpack_from(body)
         paths = body[HEAD.size : HEAD.size + length].split(b"\0")[:count]
         numbers = array("q", body[HEAD.size + length :])
         columns = [numbers[start * count : (start + 1) * count] for start in range(5)]
-        return Stamps(tree.decode(), dict(zip(paths, zip(*columns, strict=True), strict=True)))
+        entries = dict(zip(paths, zip(*columns, strict=True), strict=True))
+        return Stamps(tree.decode(), entries, signature)
 
     def save(self, file: Path) -> None:
         """Write the stamps, once their tree is stored."""
@@ -81,6 +89,16 @@ class Stamps:
         partial = file.with_suffix(".new")
         partial.write_bytes(MAGIC + _checksum(body) + body)
         partial.replace(file)
+        self.file, self.unsaved = file_signature(file), 0
+
+
+def file_signature(file: Path) -> FileSignature:
+    """What tells a file from what it was before it was written anew; None without a file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino & INODE_MASK)
 
 
 def _checksum(body: bytes) -> bytes:

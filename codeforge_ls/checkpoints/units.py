@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeforge_ls import git
 from codeforge_ls.checkpoints.names import joined, shown
 from codeforge_ls.checkpoints.shadow import NOW, Shadow
-from codeforge_ls.checkpoints.stamps import INODE_MASK, Stamps
+from codeforge_ls.checkpoints.stamps import Stamps, file_signature
 
 log = logging.getLogger(__name__)
 
 GITLINK = b"160000"
+MAX_UNSAVED = 100  # paths that are cheaper to read again than all stamps are to write
 MAX_NAME = 4096  # bytes of a reference's file that are read
 
 
@@ -25,6 +26,20 @@ class UserIndex:
 
     tracked: frozenset[bytes] = frozenset()
     submodules: frozenset[bytes] = frozenset()
+
+
+@dataclass
+class Cache:
+    """What one process need not read again, by the key of a unit."""
+
+    stamps: dict[str, Stamps] = field(default_factory=dict)
+    users: dict[str, tuple[bytes, UserIndex]] = field(default_factory=dict)
+
+    def flush(self, shadow: Shadow) -> None:
+        """Write down what is not yet. Under the lock."""
+        for key, stamps in self.stamps.items():
+            if stamps.unsaved:
+                stamps.save(shadow.own / f"stamps-{key}")
 
 
 class Unit:
@@ -40,13 +55,19 @@ class Unit:
         self._stamps = shadow.own / f"stamps-{self.key}"
         self._user = shadow.own / f"user-{self.key}"
 
-    def load(self) -> Stamps:
-        """What is known of the files since the last snapshot."""
+    def take(self, cache: Cache) -> Stamps:
+        """What is known of the files since the last snapshot; out of the cache until it is kept again."""
+        stamps = cache.stamps.pop(self.key, None)
+        if stamps is not None and stamps.file == file_signature(self._stamps):
+            return stamps
         return Stamps.load(self._stamps)
 
-    def save(self, stamps: Stamps) -> None:
-        """Keep the stamps for the next snapshot; only once their tree is stored."""
-        stamps.save(self._stamps)
+    def keep(self, stamps: Stamps, cache: Cache) -> None:
+        """For the next snapshot; only once their tree is stored. A few changes are not written down yet: whoever
+        comes after a crash finds them again."""
+        cache.stamps[self.key] = stamps
+        if stamps.unsaved > MAX_UNSAVED:
+            stamps.save(self._stamps)
 
     def listed(self) -> list[bytes]:
         """The paths that are not ignored; a nested repository ends with a slash."""
@@ -71,7 +92,7 @@ class Unit:
         )  # fmt: skip
         return set(output.split(b"\0")[:-1])
 
-    def user_index(self) -> UserIndex:
+    def user_index(self, cache: Cache) -> UserIndex:
         """What the user tracks here, although ignored perhaps; nothing when there is no readable repository.
 
         Their git is asked only when the file of their index is another one than the last time.
@@ -79,9 +100,14 @@ class Unit:
         repository = git.git_folder(Path(os.fsdecode(self.folder)))
         if repository is None:
             return UserIndex()
-        signature = _signature(repository / "index")
-        if not signature:
-            return UserIndex()
+        signature = b"%r" % (file_signature(repository / "index"),)
+        if (cached := cache.users.get(self.key)) and cached[0] == signature:
+            return cached[1]
+        found = self._user_index(repository, signature)
+        cache.users[self.key] = signature, found
+        return found
+
+    def _user_index(self, repository: Path, signature: bytes) -> UserIndex:
         try:
             head, tracked, submodules = self._user.read_bytes().split(b"\0\0")
             if head == signature:
@@ -141,15 +167,6 @@ class Unit:
             return None
         exclude = git.common_folder(repository).absolute() / "info" / "exclude"
         return os.fsencode(exclude) if exclude.is_file() else None
-
-
-def _signature(index: Path) -> bytes:
-    try:
-        status = index.stat()
-    except OSError:
-        return b""
-    numbers = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino & INODE_MASK)
-    return b"%d %d %d %d" % numbers
 
 
 def _paths(listed: bytes) -> frozenset[bytes]:

@@ -100,7 +100,9 @@ class Child:
     def keys(self) -> list[tuple[str, str]]:
         """The keys that the server has, by name and source."""
         command = [BIN / "codeforge", "keys", "list", "--json"]
-        told = subprocess.run(command, env=self.env, cwd=self.root, timeout=40, check=True, capture_output=True)
+        told = subprocess.run(
+            command, env=self.env, cwd=self.root, timeout=40, check=True, capture_output=True
+        )
         return [(key["name"], key["source"]) for key in json.loads(told.stdout)["keys"]]
 
     def approve_from_terminal(self, approval_id: str) -> None:
