@@ -17,7 +17,8 @@ from codeforge_ls.child import die_with_parent, give_way, importing
 
 LINE_LIMIT = 64 << 20  # bytes of one line from a worker
 INDEX_WORKER, QUERY_WORKER = "codeforge_ls.index.worker", "codeforge_ls.index.query_worker"
-NICE = {INDEX_WORKER: 5}  # the index gives way to the answers, three to one; at 10 a busy machine would starve it
+# The index gives way to the answers, three to one; at 10 a busy machine would starve it.
+NICE = {INDEX_WORKER: 5}
 # One thread each: the workers are the parallelism, and BLAS threads cost memory.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}
 

@@ -189,6 +189,7 @@ class Host:
             log.warning("settings: %s", problem.text)
         workspace = await open_workspace(self.root, config, self._standby, self._imported.set)
         workspace.health_parts["daemon"] = self.report
+        workspace.health_parts["checkpoints"] = workspace.checkpoints.report
         if workspace.watcher is not None:
             workspace.health_parts["watching"] = workspace.watcher.report
         self._importing = asyncio.create_task(self._get_ready(workspace), name="get-ready")

@@ -92,6 +92,9 @@ class Event(Frozen):
     hash: str
 
 
+PROGRESS = "progress"
+
+
 class Delta(Frozen):
     """A live piece of an event that is still open: model text or command output. Sent, never stored.
 
@@ -100,6 +103,6 @@ class Delta(Frozen):
 
     stream: str
     event_id: str
-    channel: str = Field(description="text, reasoning, or output")
+    channel: str = Field(description="text, reasoning, output, or progress: how far it is")
     offset: int
     text: str
