@@ -37,10 +37,11 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """One client's connection. ``session`` is our id of it; the workspace is opened by its first call."""
+    """One client's connection. ``session`` is our id of it, ``front_end`` the door it came in by; the workspace is
+    opened by its first call."""
 
-    def __init__(self, host: WorkspaceHost, session: str) -> None:
-        self._host, self.session = host, session
+    def __init__(self, host: WorkspaceHost, session: str, front_end: str = "mcp") -> None:
+        self._host, self.session, self.front_end = host, session, front_end
         self._calls: set[asyncio.Task[JsonObject]] = set()
         self._attached: asyncio.Task[Actor] | None = None
 
@@ -89,7 +90,7 @@ class Connection:
 
     async def _record(self, kind: EventType, actor: Actor) -> Actor:
         workspace = await self._host.workspace()
-        payload: JsonObject = {"client": actor.name, "front_end": "mcp"}
+        payload: JsonObject = {"client": actor.name, "front_end": self.front_end}
         draft = EventDraft(stream=f"session:{self.session}", type=kind, payload=payload, actor=actor.label)
         await workspace.store.append(draft)
         return actor

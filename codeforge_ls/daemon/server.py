@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codeforge_ls import __version__
 from codeforge_ls.child import importing
@@ -23,6 +23,9 @@ from codeforge_ls.daemon.host import SESSIONS, Host
 from codeforge_ls.daemon.peer import Agents, Process, credentials, is_inside_tool, lineage
 from codeforge_ls.daemon.processes import Reaper, kill_descendants, leave_within
 from codeforge_ls.rendezvous import INSIDE_TOOL, PROTOCOL
+
+if TYPE_CHECKING:
+    from codeforge_ls.daemon.http_door import HttpDoor
 
 HELLO_SECONDS = 5.0
 MAX_HELLO = 64 << 10
@@ -75,6 +78,7 @@ class Server:
         self._exit_codes: dict[str, int] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._agents = Agents()
+        self._http: HttpDoor | None = None
         self._idle_since = time.monotonic()
 
     def stop(self, reason: str) -> None:
@@ -88,6 +92,7 @@ class Server:
     async def serve(self, host: Host, on_listening: Callable[[], None]) -> str:
         """Serve until the end and return its reason. The workspace is closed, no child is left."""
         self._host = host
+        host.http_door = self._door
         self._catch_signals()
         listening = await asyncio.start_unix_server(self._accept, sock=self._claim.socket, limit=READ_LIMIT)
         on_listening()
@@ -96,6 +101,8 @@ class Server:
         await self._stopping.wait()
         log.info("leaving: %s", self._reason)
         listening.close()
+        if self._http is not None:
+            self._http.stop()
         keeping_house.cancel()
         await self._finish()
         return self._reason
@@ -114,6 +121,8 @@ class Server:
             await asyncio.wait_for(self._host.close(self._reason), CLOSE_SECONDS)
         except Exception:
             log.exception("the workspace did not close in order")
+        if self._http is not None:
+            await self._http.close()
         tasks = [*self._sessions.values(), *self._connections]
         for task in tasks:
             task.cancel()
@@ -131,10 +140,21 @@ class Server:
             reaper.tick()
             if lost := self._host.lost():
                 self.stop(lost)
-            if self._connections or self._host.is_busy():
+            if (workspace := self._host.opened()) is not None:
+                self._door().follow(workspace)
+            called_on = self._http is not None and self._http.in_use()
+            if self._connections or called_on or self._host.is_busy():
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since >= idle:
                 self.stop(f"idle for {idle:g} s")
+
+    def _door(self) -> HttpDoor:
+        """The HTTP door. Its code needs the model, which is imported when the workspace is opened."""
+        if self._http is None:
+            from codeforge_ls.daemon.http_door import HttpDoor
+
+            self._http = HttpDoor(self._host, self._agents)
+        return self._http
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
