@@ -28,7 +28,7 @@ LOOPBACK = "127.0.0.1"
 TOKEN_FILE = "mcp-http.token"  # noqa: S105 - the name of the file
 HEALTH = "mcp_http"  # its part of the health report
 PORTS = range(20_000, 32_000)  # below what systems hand out to outgoing connections
-TURN_SECONDS = 10.0  # for the door to turn, when somebody waits for it
+TURN_SECONDS = 30.0  # for the door to turn, when somebody waits for it
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +100,15 @@ class HttpDoor:
     async def _settled(self) -> Workspace:
         """The open workspace, once the door is as its settings want it."""
         workspace = await self._host.workspace()
-        async with asyncio.timeout(TURN_SECONDS):
-            while self._followed != workspace.settings.mcp or (self._turning and not self._turning.done()):
-                self.follow(workspace)
-                await (asyncio.wait({self._turning}) if self._turning else asyncio.sleep(0))
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                while self._followed != workspace.settings.mcp or (self._turning and not self._turning.done()):
+                    self.follow(workspace)
+                    await (asyncio.wait({self._turning}) if self._turning else asyncio.sleep(0))
+        except TimeoutError as error:
+            raise Unavailable(
+                f"The HTTP door did not open or close within {TURN_SECONDS:g} s.", hint="Ask again."
+            ) from error
         return workspace
 
     async def _turn(self, workspace: Workspace, wanted: McpSettings) -> None:

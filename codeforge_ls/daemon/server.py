@@ -140,7 +140,8 @@ class Server:
             reaper.tick()
             if lost := self._host.lost():
                 self.stop(lost)
-            if (workspace := self._host.opened()) is not None:
+            workspace = self._host.opened()
+            if workspace is not None and (self._http is not None or workspace.settings.mcp.http):
                 self._door().follow(workspace)
             called_on = self._http is not None and self._http.in_use()
             if self._connections or called_on or self._host.is_busy():
