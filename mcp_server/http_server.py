@@ -38,6 +38,7 @@ ONCE = frozenset(
         b"origin", b"transfer-encoding",
     }
 )  # fmt: skip
+HANG_UP = {"Connection": "close"}  # where the end of the body is in doubt, nothing behind it is looked at
 
 Headers = Mapping[bytes, bytes]
 
@@ -144,6 +145,8 @@ class HttpServer:
     def _check(self, scope: Scope) -> None:
         pairs: list[tuple[bytes, bytes]] = scope["headers"]
         headers: Headers = dict(pairs)
+        if scope["http_version"] != "1.1":
+            raise Refusal(505, "This server speaks HTTP/1.1.", **HANG_UP)
         _check_form(pairs)
         if headers.get(b"host") not in self._hosts:
             raise Refusal(421, f"The address of this server is 127.0.0.1:{self.port}.")
@@ -167,9 +170,9 @@ def _check_form(pairs: list[tuple[bytes, bytes]]) -> None:
     if len(pairs) > MAX_HEADERS or sum(len(name) + len(value) for name, value in pairs) > MAX_HEAD:
         raise Refusal(431, f"A request has at most {MAX_HEADERS} headers and {MAX_HEAD >> 10} KiB of them.")
     if twice := [name for name in ONCE if names.count(name) > 1]:
-        raise Refusal(400, f"There is more than one {twice[0].decode()} header.")
+        raise Refusal(400, f"There is more than one {twice[0].decode()} header.", **HANG_UP)
     if b"content-length" in names and b"transfer-encoding" in names:
-        raise Refusal(400, "A body has a length or is sent in chunks, not both.")
+        raise Refusal(400, "A body has a length or is sent in chunks, not both.", **HANG_UP)
 
 
 def _check_content(headers: Headers) -> None:

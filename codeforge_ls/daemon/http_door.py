@@ -102,7 +102,9 @@ class HttpDoor:
         workspace = await self._host.workspace()
         try:
             async with asyncio.timeout(TURN_SECONDS):
-                while self._followed != workspace.settings.mcp or (self._turning and not self._turning.done()):
+                while self._followed != workspace.settings.mcp or (
+                    self._turning and not self._turning.done()
+                ):
                     self.follow(workspace)
                     await (asyncio.wait({self._turning}) if self._turning else asyncio.sleep(0))
         except TimeoutError as error:

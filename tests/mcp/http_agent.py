@@ -49,7 +49,9 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         try:
-            told = raw(port, bytes.fromhex(order["raw"])) if "raw" in order else send(connection, order["send"])
+            told = (
+                raw(port, bytes.fromhex(order["raw"])) if "raw" in order else send(connection, order["send"])
+            )
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             told = {"error": type(error).__name__}

@@ -49,7 +49,8 @@ class Door:
 
     def __init__(self, shop: Shop, url: str, token: str) -> None:
         self.shop, self.url, self.token = shop, url, token
-        self.port = int(url.split(":")[2].split("/")[0])
+        self.port = int(url.removesuffix("/mcp").rpartition(":")[2])
+        self.daemon = 0  # its process id
 
     def headers(self, **changed: str | None) -> list[tuple[str, str]]:
         """The headers of a good request of the new era without a body; None leaves one out."""
@@ -89,7 +90,7 @@ class Door:
                     await writer.drain()
                 except ConnectionError:
                     pass  # it was refused before all of it came; the answer may be there
-                return await read_answer(reader)
+                return await read_answer(reader, bodiless=data.startswith(b"HEAD "))
         finally:
             writer.close()
 
@@ -122,12 +123,10 @@ def old(method: str, number: int | None = 1, **params: Any) -> bytes:
 
 def hello(name: str) -> bytes:
     """The handshake of the old era."""
-    return old(
-        "initialize", protocolVersion=OLD, capabilities={}, clientInfo={"name": name, "version": "1"}
-    )
+    return old("initialize", protocolVersion=OLD, capabilities={}, clientInfo={"name": name, "version": "1"})
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Answer | None:
+async def read_answer(reader: asyncio.StreamReader, *, bodiless: bool = False) -> Answer | None:
     """One response; None at the end of the connection."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -141,7 +140,7 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer | None:
             body += await reader.readexactly(size)
             await reader.readline()
         await reader.readline()
-    elif "content-length" in headers:
+    elif "content-length" in headers and not bodiless:
         body = await reader.readexactly(int(headers["content-length"]))
     return Answer(status, headers, body.decode())
 
@@ -196,9 +195,11 @@ async def open_door(base: Path, **env: str) -> AsyncIterator[Door]:
     shop.env |= {"CODEFORGE_MCP_HTTP": "true", "CODEFORGE_DAEMON_IDLE_SECONDS": "1"} | env
     async with shop.stack:
         _, door = await knock(shop)
-        daemon = json.loads((await codeforge(shop, "daemon", "status", "--json"))[1])["pid"]
-        yield door
-        os.kill(daemon, signal.SIGTERM)
+        door.daemon = json.loads((await codeforge(shop, "daemon", "status", "--json"))[1])["pid"]
+        try:
+            yield door
+        finally:
+            os.kill(door.daemon, signal.SIGTERM)
 
 
 async def knock(shop: Shop) -> tuple[asyncio.subprocess.Process, Door]:

@@ -86,9 +86,10 @@ async def test_off_unless_the_person_says_so_and_then_not_imported(base: Path) -
         facts = json.loads(said.splitlines()[-1])
         assert (code, facts["on"], facts["open"], facts["url"]) == (3, False, False, None)
         assert not Path(facts["token_file"]).exists()
-        problems = json.loads((await codeforge(place, "health", "--json"))[1].splitlines()[-1])["config_problems"]
+        problems = json.loads((await codeforge(place, "health", "--json"))[1].splitlines()[-1])[
+            "config_problems"
+        ]
         assert {one["field"] for one in problems} == {"mcp.http", "mcp.port"}
-        await agent.close()
         (stderr,) = Path(place.env["XDG_STATE_HOME"]).glob("codeforge/*/logs/daemon.stderr")
         imported = {line.rpartition("|")[2].strip() for line in stderr.read_text().splitlines()}
         assert "mcp_server.app" in imported  # of the pipe
@@ -98,13 +99,12 @@ async def test_off_unless_the_person_says_so_and_then_not_imported(base: Path) -
         own = Path(place.env["XDG_CONFIG_HOME"]) / "codeforge/config.yaml"
         own.parent.mkdir(exist_ok=True)
         for wanted in (True, False):
-            own.write_text(f"mcp: {{http: {str(wanted).lower()}}}\ndaemon: {{idle_seconds: 20}}\n")
+            own.write_text(f"mcp: {{http: {str(wanted).lower()}}}\n")
             await until(lambda wanted=wanted: kinds(place).count("http_door.changed") == (1 if wanted else 2))
             code, said = await codeforge(place, "mcp", "http", "--json")
             facts = json.loads(said.splitlines()[-1])
             assert (code, facts["open"]) == ((0, True) if wanted else (3, False))
         assert Path(facts["token_file"]).stat().st_mode & 0o777 == 0o600
-        await codeforge(place, "daemon", "stop")
 
 
 async def test_two_programs_know_nothing_of_each_other(base: Path) -> None:  # noqa: F811
