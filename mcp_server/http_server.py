@@ -16,9 +16,9 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from codeforge_ls.model.base import JsonObject
-from codeforge_ls.model.errors import CodeForgeError
+from codeforge_ls.model.errors import CodeForgeError, LimitReached
 from mcp_server.app import build
-from mcp_server.http_clients import MAX_BODY, Clients
+from mcp_server.http_clients import MAX_BODY, Client, Clients, Peer
 from mcp_server.http_wire import MAX_HEAD, Admit, HttpListener
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class HttpServer:
             body = await _body(receive)
             if body is None:  # it hung up in the middle
                 return
-            client = self._clients.of(peer)
+            client = self._client(peer)
         except Refusal as no:
             self._refused += 1
             log.info("refused %s over HTTP: %d %s", scope["client"], no.status, no)
@@ -134,13 +134,20 @@ class HttpServer:
         kept = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
         await client.serve({**scope, "headers": kept, "state": {}}, _replayed(body, receive), send)
 
-    async def _peer(self, scope: Scope) -> Any:
+    async def _peer(self, scope: Scope) -> Peer:
         try:
-            return await asyncio.wait_for(asyncio.shield(scope["state"]["peer"]), ADMIT_SECONDS)
+            asking: asyncio.Future[Peer] = scope["state"]["peer"]
+            return await asyncio.wait_for(asyncio.shield(asking), ADMIT_SECONDS)
         except CodeForgeError as error:
             raise Refusal(403, error.text) from error
         except TimeoutError as error:
             raise Refusal(503, "It takes too long to find out who connects. Try again.") from error
+
+    def _client(self, peer: Peer) -> Client:
+        try:
+            return self._clients.of(peer)
+        except LimitReached as error:
+            raise Refusal(503, error.text) from error
 
     def _check(self, scope: Scope) -> None:
         pairs: list[tuple[bytes, bytes]] = scope["headers"]

@@ -28,6 +28,7 @@ LOOPBACK = "127.0.0.1"
 TOKEN_FILE = "mcp-http.token"  # noqa: S105 - the name of the file
 HEALTH = "mcp_http"  # its part of the health report
 PORTS = range(20_000, 32_000)  # below what systems hand out to outgoing connections
+CLOSE_SECONDS = 0.5  # for the door to have turned, when the daemon leaves
 TURN_SECONDS = 30.0  # for the door to turn, when somebody waits for it
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class HttpDoor:
         """Shut it and send away who is in."""
         self._ended = True
         if self._turning is not None:
-            await asyncio.wait({self._turning})
+            await asyncio.wait({self._turning}, timeout=CLOSE_SECONDS)
         if self._server is not None:
             server, self._server = self._server, None
             await server.close()
@@ -139,10 +140,13 @@ class HttpDoor:
         token = await asyncio.to_thread(self._tokens(workspace).read_or_make)
         sock = _bind(wanted.port, workspace.root)
         try:
-            return await HttpServer.open(sock, self._host, token, self._admit, wanted.session_seconds)
+            server = await HttpServer.open(sock, self._host, token, self._admit, wanted.session_seconds)
         except BaseException:
             sock.close()
             raise
+        if self._ended:  # meanwhile the daemon began to leave
+            server.stop()
+        return server
 
     async def _admit(self, ours: Address, theirs: Address) -> Peer:
         """Who connects. Raises ``Denied`` for a command of an agent, another user and who cannot be seen."""

@@ -173,6 +173,10 @@ async def test_a_client_keeps_the_daemon_and_its_end_or_its_silence_lets_it_go(b
 
 async def test_a_new_token_ends_all_that_came_in_with_the_old_one(base: Path) -> None:  # noqa: F811
     async with open_door(base) as door:
+        code, said = await codeforge(door.shop, "mcp", "http")
+        assert code == 0
+        assert all(name in said for name in (door.url, "Claude Code", "Codex", "opencode", "Gemini CLI"))
+        assert door.token not in said
         program = await Program.start(door)
         opened = await program.send(hello("before"))
         key = opened.headers["mcp-session-id"]
@@ -233,6 +237,14 @@ async def test_a_token_that_others_may_know_opens_nothing(base: Path, spoilt: st
 async def test_neither_a_tool_of_an_agent_nor_another_user_comes_in(base: Path) -> None:  # noqa: F811
     async with open_door(base) as door:
         good = door.request(call("repo_map"), **routed("repo_map"))
+        mapped = (
+            f"import socket\ns = socket.create_connection(('::ffff:127.0.0.1', {door.port}), 10)\n"
+            f"s.sendall({good!r})\nprint(s.recv(65536).decode())"
+        )
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", mapped], capture_output=True, timeout=60, check=False
+        )
+        assert done.stdout.startswith(b"HTTP/1.1 200"), done  # seen through IPv6, too
         tool = await Program.start(door, CODEFORGE_TOOL="1")
         seen = (await tool.try_raw(good.replace(b"Accept:", b"Connection: close\r\nAccept:")))["seen"]
         assert seen.startswith("HTTP/1.1 403")
