@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from codeforge_ls.child import importing
 from codeforge_ls.standby import Standby
+from codeforge_ls.vault import KEYS_FILE, Vault, take_from_environment
 
 if TYPE_CHECKING:
     from codeforge_ls.config import ConfigStore
@@ -36,21 +37,23 @@ async def open_workspace(root: Path, config: ConfigStore, early: Standby | None 
     The index begins at once: its workers list and load while this process still imports the rest.
     """
     await imported("codeforge_ls.index.service")
-    from codeforge_ls.config import state_dir, worker_environment
+    from codeforge_ls.config import state_dir, user_config_dir, worker_environment
     from codeforge_ls.index import Index
     from codeforge_ls.workers import STATE_DIR
 
     settings = config.current
     state = await asyncio.to_thread(state_dir, root)
     # Workers read the settings from their environment only (row CFG-4), and log beside the daemon.
+    keys = take_from_environment()
     environment = worker_environment(settings, os.environ) | {STATE_DIR: str(state)}
+    vault = await asyncio.to_thread(Vault, keys, user_config_dir() / KEYS_FILE)
     index = Index(root, state, settings.index, environment, search=lambda: config.current.search, early=early)
     await index.start()
     try:
         await imported(*REST)
         from codeforge_ls.workspace import Workspace
 
-        return await Workspace.open(root, state, config, index, environment)
+        return await Workspace.open(root, state, config, index, environment, vault)
     except BaseException:
         await index.stop()
         raise

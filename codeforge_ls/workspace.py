@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeforge_ls.actions.apply import Applier
-from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE, Authority
+from codeforge_ls.actions.authority import Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
+from codeforge_ls.actions.consent import Consent
 from codeforge_ls.actions.documents import DocumentHub
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
@@ -30,7 +31,6 @@ from codeforge_ls.config import (
     ReloadOutcome,
     Settings,
     WatchMode,
-    policies_dir,
 )
 from codeforge_ls.index import Index
 from codeforge_ls.index.embedding_job import EmbeddingService
@@ -53,11 +53,14 @@ from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
 from codeforge_ls.policy.library import PolicyLibrary
 from codeforge_ls.policy.syntax import warm
+from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
+from codeforge_ls.runs.provenance import mark_of
 from codeforge_ls.runs.service import Runs
 from codeforge_ls.sandbox import Sandbox
 from codeforge_ls.store import Store
+from codeforge_ls.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +85,10 @@ class Workspace:
     files: WorkspaceFiles
     checkpoints: Checkpoints
     policies: PolicyLibrary
+    policy_writer: PolicyWriter
     authority: Authority
     approvals: Broker
+    vault: Vault
     sandbox: Sandbox
     backend: LitellmBackend
     gate: Gate
@@ -104,11 +109,17 @@ class Workspace:
 
     @classmethod
     async def open(
-        cls, root: Path, state: Path, config: ConfigStore, index: Index, environment: Mapping[str, str]
+        cls,
+        root: Path,
+        state: Path,
+        config: ConfigStore,
+        index: Index,
+        environment: Mapping[str, str],
+        vault: Vault,
     ) -> Workspace:
         """Open the state of a root and start its services, around an index that is at work already.
 
-        ``environment`` is that of the workers.
+        ``environment`` is that of the workers, without the keys that the ``vault`` holds.
         """
         checkpoints = Checkpoints(root, state)
         # These wait for other programs and for the disk, so they do it together.
@@ -124,7 +135,7 @@ class Workspace:
         try:
             sandbox, policies, restored = await asyncio.gather(probing, reading, checkpoints.recover())
             workspace = cls._compose(
-                root, state, store, config, index, environment, sandbox, policies, checkpoints
+                root, state, store, config, index, environment, vault, sandbox, policies, checkpoints
             )
         except BaseException:
             await store.close()  # its thread would keep the process alive
@@ -145,6 +156,7 @@ class Workspace:
         config: ConfigStore,
         index: Index,
         environment: Mapping[str, str],
+        vault: Vault,
         sandbox: Sandbox,
         policies: PolicyLibrary,
         checkpoints: Checkpoints,
@@ -152,6 +164,7 @@ class Workspace:
         """Build the services and connect them; nothing but the index is at work yet."""
         backend = LitellmBackend(
             env=environment,
+            keys=vault.get,
             retry=RetryPolicy(retries=config.current.llm.retries),
             on_crash=_crash_recorder(store),
         )
@@ -194,9 +207,11 @@ class Workspace:
             command_seconds=lambda: config.current.runs.command_timeout_seconds,
             on_changed=_refresher(index),
         )
-        gate = Gate(
-            store, broker, applier, ALL_TOOLS, context, lambda: config.current.approvals.timeout_seconds
+        writer = PolicyWriter(root, policies, store)
+        consent = Consent(
+            store, broker, writer, authority.revision, lambda: config.current.approvals.timeout_seconds
         )
+        gate = Gate(store, consent, applier, ALL_TOOLS, context)
 
         async def opening(run: Run) -> Sequence[Message]:
             repo_map = None
@@ -207,7 +222,7 @@ class Workspace:
                     MAP_BUDGET,
                     lambda text: backend.count_tokens(run.model, text),
                 )
-            return first_messages(root, mode_named(run.mode), run.task, repo_map)
+            return first_messages(root, mode_named(run.mode), run.task, repo_map, mark_of(run.id))
 
         runs = Runs(
             store,
@@ -235,8 +250,10 @@ class Workspace:
             files=files,
             checkpoints=checkpoints,
             policies=policies,
+            policy_writer=writer,
             authority=authority,
             approvals=broker,
+            vault=vault,
             sandbox=sandbox,
             backend=backend,
             gate=gate,
@@ -248,6 +265,7 @@ class Workspace:
         )
 
     async def _start(self, restored: Restored | None) -> None:
+        await self.approvals.reconcile()
         await self.runs.reconcile()
         await self.plans.reconcile()
         await self.store.append(
@@ -276,6 +294,9 @@ class Workspace:
         if options is None:
             outcome = await asyncio.to_thread(self.config.reload)
             await asyncio.to_thread(self.policies.reload)
+            await asyncio.to_thread(self.vault.reload)
+            for problem in self.vault.problems:
+                log.warning("keys: %s", problem)
         else:  # without a pause, so that a session that leaves meanwhile leaves nothing behind
             outcome = self.config.take_options(options)
         for look in list(self.on_config_problems):
@@ -341,7 +362,8 @@ class Workspace:
     def _stamps(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
         folders = self.policies.directories
-        files = [*self.config.watched_files, *(file for folder in folders for file in _yaml_files(folder))]
+        policies = (file for folder in folders for file in _yaml_files(folder))
+        files = [self.vault.file, *self.config.watched_files, *policies]
         for path in files:
             with contextlib.suppress(OSError):
                 status = path.stat()
@@ -383,8 +405,7 @@ def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:
-    base = settings.policy.default if settings.policy.default in (INTERACTIVE, HEADLESS) else HEADLESS
-    library = PolicyLibrary(root, policies_dir(settings.policy.directory), base)
+    library = PolicyLibrary.of(root, settings.policy)
     library.names()  # reads and checks the profiles, once
     return library
 

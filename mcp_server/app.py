@@ -17,7 +17,7 @@ from pydantic import AnyUrl
 from codeforge_ls import __version__
 from codeforge_ls.model.base import new_id
 from codeforge_ls.model.errors import InvalidInput
-from mcp_server.calls import Connection, ToolCallContext, error_result
+from mcp_server.calls import PIPE, Connection, ToolCallContext, error_result
 from mcp_server.resources import add_resources, reading
 from mcp_server.tools import build_tools
 
@@ -62,7 +62,7 @@ class CodeForgeServer(MCPServer[Any]):
         return await super().read_resource(uri, context)
 
 
-def build(host: WorkspaceHost | None = None, front_end: str = "mcp") -> MCPServer[Any]:
+def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer[Any]:
     """The server with all tools and resources.
 
     On the pipe the daemon gives each connection its own state. With a ``host`` each time the server is run is a

@@ -20,8 +20,8 @@ from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.policy import NetworkMode, PolicyLayer
-from codeforge_ls.policy.guard import protected_files
 from codeforge_ls.policy.library import effective_limits
+from codeforge_ls.policy.masking import shielded
 from codeforge_ls.sandbox import CommandSpec, Sandbox
 from codeforge_ls.store import Store
 
@@ -72,13 +72,21 @@ class Applier:
             }
         )
 
-    async def change(self, action: Action, changes: Changes) -> Applied:
-        """Write all files, or put back those that were written and raise ``Conflict``."""
-        for edit in changes.edits:
+    async def with_present_hashes(self, effects: Effects, prepared: Prepared) -> Effects:
+        """The effects with the hash of what each file holds now. Raises ``Conflict`` where that is not what the change
+        was computed from."""
+        if not isinstance(prepared, Changes):
+            return effects
+        for edit in prepared.edits:
             if (await self.files.current(edit.now.path)).hash != edit.now.hash:
                 raise Conflict(
                     f"{edit.now.path} changed meanwhile; nothing was written.", hint="Read it again."
                 )
+        return self.with_base_hashes(effects, prepared)
+
+    async def change(self, action: Action, changes: Changes) -> Applied:
+        """Write all files, or put back those that were written and raise ``Conflict``. ``put`` compares each file once
+        more with what it was computed from."""
         checkpoint = await self._checkpoint(action, [edit.now.path for edit in changes.edits])
         done: list[FileEdit] = []
         try:
@@ -117,7 +125,7 @@ class Applier:
         """Run a command between two checkpoints, so that what it changed is known and can be taken back."""
         before = await self._checkpoint(action, ())
         _, _, limits = effective_limits(layers)
-        extra = [glob for layer in layers for glob in layer.profile.protected_paths]
+        shield = await asyncio.to_thread(shielded, self.root, layers)
         seconds = line.timeout or self.command_seconds()
         spec = CommandSpec(
             command=line.command,
@@ -126,7 +134,8 @@ class Applier:
             timeout=seconds,
             # Without a sandbox that cuts the network a person was asked, and told that it stays open.
             network=limits.network_mode is NetworkMode.HOST or not self.sandbox.can_cut_network,
-            masked=tuple(await asyncio.to_thread(protected_files, self.root, extra)),
+            masked=shield.hidden,
+            readonly=shield.fixed,
             memory_mb=limits.memory_mb,
             pids_limit=limits.pids_limit,
         )

@@ -1,7 +1,8 @@
-"""Reading and writing one file below a root, part by part and never through a link that appeared meanwhile.
+"""Reading and writing one file below a root, never through a link that appeared meanwhile.
 
-The policy has judged the real path. Opening each folder without following links makes sure that what is opened is
-that path: a part swapped for a link since then makes the operation fail, not go astray.
+The policy has judged the real path. The folder is opened by ``openat2``, which follows no link and leaves no root, and
+where the kernel has no such call part by part without following links: a part swapped for a link since then makes
+the operation fail, not go astray.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from codeforge_ls.actions.folders import open_folder
 from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.errors import Conflict, InvalidInput, LimitReached
 
 MAX_FILE = 8 << 20  # bytes; a larger file is not read or edited by a tool
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -117,17 +118,16 @@ def _replace(folder: int, name: str, data: bytes, temporary: str, *, keep_mode: 
 
 @contextlib.contextmanager
 def _parent(root: str, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-    """The open folder that holds ``path``, and its last part."""
-    *parts, name = path.split("/")
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """The open folder that holds ``path``, and its last part; with ``create`` missing folders are made."""
+    above, _, name = path.rpartition("/")
+    if name in ("", ".", ".."):
+        raise InvalidInput(f"{path!r} names no file.", data={"field": "path"})
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for part in parts:
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=folder)
-            inner = os.open(part, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
+        folder = open_folder(top, above, create=create)
+    finally:
+        os.close(top)
+    try:
         yield folder, name
     finally:
         os.close(folder)

@@ -1,4 +1,4 @@
-"""The verb ``policy``: profiles, and what they say of a tool call.
+"""The verb ``policy``: profiles, what they say of a tool call, and what a person changes about them.
 
 Where the default counts, a daemon that runs is asked: it knows whether an editor is attached. Else, and where a
 profile is named, no daemon is needed: the rules are asked here.
@@ -30,8 +30,13 @@ def declare(verbs: Subparsers) -> None:
         verbs,
         "policy",
         policy,
-        "List policy profiles, show one, or explain what it says of a tool call",
+        "List, show, save or delete policy profiles, explain what one says of a tool call, see what is allowed always",
         """codeforge policy list
+codeforge policy save ./strict.yaml         # checks its examples, then keeps it among your own
+codeforge policy delete strict
+codeforge policy always                     # what you answered with "always" here
+codeforge policy forget 0                   # ask again for the first of them
+codeforge policy schema > policy.schema.json
 codeforge policy explain --tool Bash --command "git push"
 codeforge policy get editor-interactive
 codeforge policy explain --profile plan-readonly --tool Bash --command "git push" --json
@@ -39,13 +44,19 @@ codeforge policy explain --profile ./strict.yaml --tool Edit --path src/app.py
 codeforge policy explain --batch < calls.jsonl
     a line is {"tool": "Bash", "command": "ls", "path": null, "profile": null}; so is each answer""",
     )
-    parser.add_argument("action", choices=("list", "get", "explain"))
-    parser.add_argument("name_of", nargs="?", metavar="NAME", help="the profile to get")
+    parser.add_argument("action", choices=tuple(ACTIONS))
+    parser.add_argument(
+        "name_of",
+        nargs="?",
+        metavar="NAME",
+        help="the profile to get or delete, the file to save (- for standard input), the number to forget",
+    )
     parser.add_argument(
         "--profile",
         metavar="NAME_OR_FILE",
         help="the profile that judges (else the default: that of the daemon, if one runs)",
     )
+    parser.add_argument("--run", metavar="RUN_ID", help="judge by the policy that is stored with this run")
     parser.add_argument("--tool", metavar="T", help="the tool, such as Bash or Edit")
     parser.add_argument("--command", metavar="C", help="the command line it would run")
     parser.add_argument("--path", metavar="P", help="the path it would touch")
@@ -55,9 +66,72 @@ codeforge policy explain --batch < calls.jsonl
 
 
 def policy(context: Context) -> int:
-    """List, get or explain."""
-    action = context.arguments.action
-    return {"list": _list, "get": _get, "explain": _explain}[action](context)
+    """Do what the first word says."""
+    return ACTIONS[context.arguments.action](context)
+
+
+def _named(context: Context, what: str) -> str:
+    from codeforge_ls.model.errors import InvalidInput
+
+    if context.arguments.name_of is None:
+        raise InvalidInput(f"policy {context.arguments.action} needs {what}.", data={"field": "NAME"})
+    return str(context.arguments.name_of)
+
+
+def _save(context: Context) -> int:
+    from codeforge_ls.model.errors import InvalidInput
+
+    name = _named(context, "a YAML file, or - for standard input")
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{name} cannot be read: {error}.") from error
+    saved = context.daemon().call("policy.save", {"yaml": text})
+    context.out.json(saved)
+    context.out.line("saved", context.out.paint(saved["name"], BOLD), context.out.paint(saved["file"], DIM))
+    return 0
+
+
+def _delete(context: Context) -> int:
+    gone = context.daemon().call("policy.delete", {"name": _named(context, "the name of a profile")})
+    context.out.json(gone)
+    context.out.line("deleted", context.out.paint(gone["file"]))
+    return 0
+
+
+def _always(context: Context) -> int:
+    rules = context.daemon().call("policy.always", {})["rules"]
+    context.out.json({"rules": rules})
+    context.out.table(("", "tool", "what", "why", "where"), [(rule["index"], *_told(rule)) for rule in rules])
+    return 0
+
+
+def _told(rule: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Tool, what it covers, why, and where it stands."""
+    said = rule["rule"]
+    what = [*said["command_exact"], *said["command_allow"], *said["path_allow"]]
+    tool = said["specifier"]["tool"]
+    return tool, f"{said['decision']}: {', '.join(what)}", said["reason"], f"{rule['file']}:{rule['line']}"
+
+
+def _forget(context: Context) -> int:
+    from codeforge_ls.model.errors import InvalidInput
+
+    number = _named(context, "the number that `policy always` shows")
+    if not number.isdecimal():
+        raise InvalidInput(f"{number!r} is no number.", data={"field": "index"})
+    gone = context.daemon().call("policy.forget", {"index": int(number)})["forgotten"]
+    context.out.json(gone)
+    context.out.line("will be asked again:", *(context.out.paint(part) for part in _told(gone)[:2]))
+    return 0
+
+
+def _schema(context: Context) -> int:
+    from codeforge_ls.policy.schema import policy_schema
+
+    context.out.json(policy_schema())
+    context.out.text(json.dumps(policy_schema(), indent=2))
+    return 0
 
 
 def _ask_daemon(context: Context, op: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
@@ -73,14 +147,12 @@ def _ask_daemon(context: Context, op: str, arguments: dict[str, Any]) -> dict[st
 
 def _library(context: Context) -> tuple[PolicyLibrary, str]:
     """The profiles of this workspace, and the name of the default one."""
-    from codeforge_ls.actions.authority import HEADLESS, INTERACTIVE
-    from codeforge_ls.config import load_settings, policies_dir
-    from codeforge_ls.policy.library import PolicyLibrary
+    from codeforge_ls.config import load_settings
+    from codeforge_ls.policy.library import HEADLESS, PolicyLibrary
 
     config = Path(context.arguments.config) if context.arguments.config else None
     settings = load_settings(context.root, overrides=context.overrides, config_path=config).settings.policy
-    base = settings.default if settings.default in (INTERACTIVE, HEADLESS) else HEADLESS
-    return PolicyLibrary(context.root, policies_dir(settings.directory), base), settings.default or HEADLESS
+    return PolicyLibrary.of(context.root, settings), settings.default or HEADLESS
 
 
 def _list(context: Context) -> int:
@@ -128,7 +200,11 @@ def _explain(context: Context) -> int:
 
         raise InvalidInput("explain needs --tool.", hint="Or JSON lines on standard input with --batch.")
     wanted = {"tool": given.tool, "command": given.command, "path": given.path}
-    decision = None if given.profile else _ask_daemon(context, "policy.explain", wanted)
+    decision: dict[str, Any] | None
+    if given.run:
+        decision = context.daemon().call("policy.explain", {**wanted, "run_id": given.run})
+    else:
+        decision = None if given.profile else _ask_daemon(context, "policy.explain", wanted)
     if decision is None:
         decision = _judge(context)(wanted, given.profile).model_dump(mode="json")
     context.out.json(decision)
@@ -137,13 +213,14 @@ def _explain(context: Context) -> int:
         out.paint(decision["decision"], BOLD, COLORS[decision["decision"]]), out.paint(decision["reason"])
     )
     rule = f"rule {decision['rule_index']}" if decision["rule_index"] >= 0 else "no rule"
-    out.line(out.paint(f"profile {decision['profile']}, {decision['scope']}, {rule}", DIM))
+    where = f", {decision['file']}:{decision['line']}" if decision["file"] else ""
+    out.line(out.paint(f"profile {decision['profile']}, {decision['scope']}, {rule}{where}", DIM))
     return 0
 
 
 def _judge(context: Context) -> Callable[[dict[str, Any], str | None], PolicyDecision]:
     """A function that judges one call under a profile; profiles are read once."""
-    from codeforge_ls.model.policy import PolicyLayer, PolicyScope, ToolCall
+    from codeforge_ls.model.policy import PolicyLayer, ToolCall
     from codeforge_ls.policy.evaluate import evaluate
 
     library, default = _library(context)
@@ -153,8 +230,7 @@ def _judge(context: Context) -> Callable[[dict[str, Any], str | None], PolicyDec
         name = profile or default
         if name not in known:
             if "/" in name or name.endswith((".yaml", ".yml")):
-                file = PolicyLayer(profile=library.load_file(Path(name)), scope=PolicyScope.RUN, source=name)
-                known[name] = (file,)
+                known[name] = library.load_file(Path(name))
             else:
                 known[name] = library.get(name)
         return evaluate(known[name], ToolCall.model_validate(wanted), root)
@@ -212,3 +288,15 @@ def _as_error(error: Exception) -> dict[str, Any] | None:
             "data": {"field": field},
         }
     return None
+
+
+ACTIONS: dict[str, Callable[[Context], int]] = {
+    "list": _list,
+    "get": _get,
+    "explain": _explain,
+    "save": _save,
+    "delete": _delete,
+    "always": _always,
+    "forget": _forget,
+    "schema": _schema,
+}

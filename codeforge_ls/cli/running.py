@@ -25,12 +25,24 @@ def declare(verbs: Subparsers) -> None:
         """codeforge run "make the failing test in tests/test_io.py pass"
 codeforge run "explain the retry logic" --mode architect --profile plan-readonly
 codeforge run "fix the typo" --yes --json
+codeforge run "try an upgrade" --max-cost 0.5 --max-steps 20 --no-network --deny Bash
 codeforge run "fix the typo" --detach --idempotency-key job-17
 codeforge run --resume RUN_ID""",
     )
     run_help.add_argument("task", nargs="?", help="what to do; - reads it from standard input")
     run_help.add_argument("--resume", metavar="RUN_ID", help="go on with a suspended run instead")
     _how_to_run(run_help)
+    tighter = run_help.add_argument_group("tighter than the profile, for this run alone")
+    tighter.add_argument("--max-steps", type=int, metavar="N", help="model calls")
+    tighter.add_argument("--max-cost", type=float, metavar="USD", help="what the model may cost")
+    tighter.add_argument("--max-seconds", type=float, metavar="S", help="time")
+    tighter.add_argument("--no-network", action="store_true", help="commands have no network")
+    tighter.add_argument(
+        "--ask", action="append", metavar="TOOL", default=[], help="always ask; may be repeated"
+    )
+    tighter.add_argument(
+        "--deny", action="append", metavar="TOOL", default=[], help="refuse; may be repeated"
+    )
 
     plan_help = add_verb(
         verbs,
@@ -70,20 +82,34 @@ codeforge plan cancel PLAN_ID""",
     show_help.add_argument("id", metavar="RUN_OR_PLAN")
     show_help.add_argument("--follow", action="store_true", help="stay until a run has ended")
 
-    add_verb(
+    approvals_help = add_verb(
         verbs,
         "approvals",
         approvals,
-        "List the questions that wait for a person",
-        "codeforge approvals --json",
+        "List the questions that wait for a person, or answer all that come",
+        "codeforge approvals --json\ncodeforge approvals --watch",
+    )
+    approvals_help.add_argument(
+        "--watch", action="store_true", help="stay and put every question of this workspace to this terminal"
     )
     for name, verdict in (("approve", "allow_once"), ("deny", "deny")):
-        summary = "Allow one waiting action, once" if name == "approve" else "Refuse one waiting action"
+        summary = "Allow one waiting action" if name == "approve" else "Refuse one waiting action"
         answer_help = add_verb(
             verbs, name, answer, summary, f"codeforge approvals\ncodeforge {name} APPROVAL_ID"
         )
         answer_help.add_argument("approval_id", metavar="APPROVAL_ID")
         answer_help.set_defaults(verdict=verdict)
+        if name == "approve":
+            further = answer_help.add_mutually_exclusive_group()
+            for option, means, about in (
+                ("--run", "allow_run", "and the same again for the rest of its run or session"),
+                (
+                    "--always",
+                    "allow_always",
+                    "and for good in this workspace: a rule in your own policy file",
+                ),
+            ):
+                further.add_argument(option, dest="verdict", action="store_const", const=means, help=about)
 
 
 def _how_to_run(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +135,9 @@ def run(context: Context) -> int:
         run_id = daemon.call("run.resume", keyed(given, {"run_id": given.resume}))["run_id"]
     else:
         task = sys.stdin.read() if given.task == "-" else given.task
-        run_id = daemon.call("run.start", keyed(given, {"task": task, **_wishes(given)}))["run_id"]
+        run_id = daemon.call("run.start", keyed(given, {"task": task, **_wishes(given), **_tighter(given)}))[
+            "run_id"
+        ]
     if live is None:
         context.out.json({"run_id": run_id})
         context.out.line(context.out.paint(run_id))
@@ -131,6 +159,21 @@ def _watcher(context: Context) -> tuple[Connection, Live | None]:
 def _wishes(given: argparse.Namespace) -> dict[str, Any]:
     wishes = {"profile": given.profile, "mode": given.mode, "model": given.model}
     return {name: wish for name, wish in wishes.items() if wish is not None}
+
+
+def _tighter(given: argparse.Namespace) -> dict[str, Any]:
+    limits = {"max_steps": given.max_steps, "max_cost": given.max_cost, "timeout_seconds": given.max_seconds}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    rules = [
+        {"specifier": {"tool": tool}, "decision": decision, "reason": f"--{decision} {tool}"}
+        for decision, tools in (("deny", given.deny), ("ask", given.ask))
+        for tool in tools
+    ]
+    wanted: dict[str, Any] = {"termination": limits, "rules": rules}
+    if given.no_network:
+        wanted["resource_limits"] = {"network_mode": "none"}
+    wanted = {name: wish for name, wish in wanted.items() if wish}
+    return {"tighten": wanted} if wanted else {}
 
 
 def _ending(live: Live, end: dict[str, Any] | None) -> int:
@@ -256,7 +299,13 @@ def _show_run(context: Context, daemon: Connection, answer: dict[str, Any]) -> N
 
 
 def approvals(context: Context) -> int:
-    """List what waits."""
+    """List what waits, or stay and ask."""
+    if context.arguments.watch:
+        if not (sys.stdin.isatty() and context.out.is_terminal) or context.out.as_json:
+            return _misused(context, "--watch asks the person at a terminal, and this is none.")
+        live = Live(context.daemon(), context.out, ask=True, allow=False, everything=True)
+        context.out.note("questions of this workspace are asked here; Ctrl-C leaves")
+        live.answer_all()
     answer = context.daemon().call("approval.list")
     context.out.json(answer)
     rows = [(a["id"], moment(a["expires_at"]), a["tool"], a["title"]) for a in answer["approvals"]]

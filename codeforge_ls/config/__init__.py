@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from codeforge_ls.config.layers import ConfigProblem, Severity
 from codeforge_ls.config.load import LoadedSettings, load_settings, parse_overrides
-from codeforge_ls.config.place import config_files, policies_dir, state_dir, user_config_dir, workspace_id
+from codeforge_ls.config.place import (
+    config_files,
+    managed_policies_dir,
+    policies_dir,
+    state_dir,
+    user_config_dir,
+    workspace_config_dir,
+    workspace_id,
+)
 from codeforge_ls.config.reload import ConfigStore, EditorOptions, ReloadOutcome, immutable_fields
 from codeforge_ls.config.settings import (
     ApprovalSettings,
@@ -27,6 +35,7 @@ from codeforge_ls.config.settings import (
     WatchMode,
     worker_environment,
 )
+from codeforge_ls.config.trusted_file import FileTrust
 
 __all__ = [
     "ApprovalSettings",
@@ -36,6 +45,7 @@ __all__ = [
     "EditorOptions",
     "EmbeddingSettings",
     "EventSettings",
+    "FileTrust",
     "IndexSettings",
     "LlmSettings",
     "LoadedSettings",
@@ -56,10 +66,12 @@ __all__ = [
     "config_files",
     "immutable_fields",
     "load_settings",
+    "managed_policies_dir",
     "parse_overrides",
     "policies_dir",
     "state_dir",
     "user_config_dir",
     "worker_environment",
+    "workspace_config_dir",
     "workspace_id",
 ]

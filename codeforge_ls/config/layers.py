@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from codeforge_ls.config.settings import ENV_PREFIX, FIELDS, section_models
-from codeforge_ls.config.yaml_file import YamlError, read_sections
+from codeforge_ls.config.yaml_file import YamlError, read_bytes, read_sections
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 
 EDITOR = "editor options"
@@ -56,9 +57,10 @@ class Value(NamedTuple):
 
 @dataclass
 class Layer:
-    """The values of one source by field path, as they were written."""
+    """The values of one source by field path, as they were written; ``sha256`` of a file's bytes, else empty."""
 
     file: str
+    sha256: str = ""
     values: dict[str, Value] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
 
@@ -99,13 +101,16 @@ def file_layer(path: Path, *, required: bool = False) -> Layer:
     """The values of a YAML file, which may be absent unless it is ``required``."""
     layer = Layer(str(path))
     try:
-        sections = read_sections(path)
+        if (data := read_bytes(path)) is None:
+            if required:
+                layer.complain("there is no such file")
+            return layer
+        layer.sha256 = hashlib.sha256(
+            data
+        ).hexdigest()  # of what is parsed, not of what lies there a moment later
+        sections = read_sections(data)
     except YamlError as problem:
         layer.complain(problem.message, line=problem.line)
-        return layer
-    if sections is None:
-        if required:
-            layer.complain("there is no such file")
         return layer
     for name, (line, values) in sections.items():
         if name not in section_models():

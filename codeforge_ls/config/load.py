@@ -18,7 +18,8 @@ from codeforge_ls.config.layers import (
 )
 from codeforge_ls.config.place import config_files
 from codeforge_ls.config.settings import FIELDS, Settings, section_models
-from codeforge_ls.config.trust import restrict_editor, restrict_workspace, trusted_profile
+from codeforge_ls.config.trust import restrict_editor, restrict_workspace, trusted_profile, withheld
+from codeforge_ls.config.trusted_file import FileTrust, trusted_hash
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 
 
@@ -47,6 +48,7 @@ class Sources:
     workspace: Layer
     environment: Layer
     overrides: Layer
+    trusted_hash: str = ""
 
     @classmethod
     def read(
@@ -65,6 +67,18 @@ class Sources:
             workspace=file_layer(workspace),
             environment=env_layer(environment),
             overrides=override_layer(overrides),
+            trusted_hash=trusted_hash(root, environment),
+        )
+
+    @property
+    def file_trust(self) -> FileTrust:
+        """Whether a person trusts the workspace's file as it was read, and what counts only then."""
+        layer = self.workspace
+        return FileTrust(
+            file=layer.file,
+            sha256=layer.sha256,
+            trusted=bool(layer.sha256) and layer.sha256 == self.trusted_hash,
+            withheld=withheld(layer),
         )
 
     @property
@@ -82,7 +96,7 @@ class Sources:
         trusted = self.trusted_profile
         layers = (
             self.user,
-            restrict_workspace(self.workspace, trusted),
+            restrict_workspace(self.workspace, trusted, file_is_trusted=self.file_trust.trusted),
             *(restrict_editor(layer, trusted) for layer in editors),
             self.environment,
             self.overrides,

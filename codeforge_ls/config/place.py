@@ -57,6 +57,19 @@ def policies_dir(configured: str, environ: Mapping[str, str] | None = None) -> P
     return Path(configured) if configured else user_config_dir(environ) / "policies"
 
 
+def workspace_config_dir(root: Path, environ: Mapping[str, str] | None = None) -> Path:
+    """The folder of what the user decided about one workspace: what is allowed always, which file is trusted.
+
+    Outside the tree, so that neither a repository nor an agent writes it; it may not exist.
+    """
+    return user_config_dir(environ) / "workspaces" / workspace_id(root)
+
+
+def managed_policies_dir() -> Path:
+    """The folder of the machine's administrator. Not to be moved by the environment, which whoever starts us sets."""
+    return Path("/etc/codeforge/policies")
+
+
 def config_files(
     root: Path, config_path: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[Path, Path]:

@@ -13,7 +13,9 @@ from codeforge_ls.config.load import LoadedSettings, Sources, changed_fields
 from codeforge_ls.config.place import config_files
 from codeforge_ls.config.settings import FIELDS, Mark, Settings
 from codeforge_ls.config.trust import restrict_editor
+from codeforge_ls.config.trusted_file import FileTrust, trust_file, write_trust
 from codeforge_ls.model.base import Frozen, JsonObject
+from codeforge_ls.model.errors import Conflict, Unavailable
 
 
 class ReloadOutcome(Frozen):
@@ -87,7 +89,30 @@ class ConfigStore:
     @property
     def watched_files(self) -> tuple[Path, ...]:
         """The files whose change should lead to a reload; they need not exist."""
-        return config_files(self._root, self._config_path, self._environ)
+        files = config_files(self._root, self._config_path, self._environ)
+        return (*files, trust_file(self._root, self._environ))
+
+    @property
+    def file_trust(self) -> FileTrust:
+        """The workspace's file as it was read last, and whether a person trusts it."""
+        return self._latest.file_trust
+
+    def trust(self, sha256: str | None) -> None:
+        """Trust the workspace's file with that hash, or no version of it; ``reload`` puts it in force.
+
+        For a person's order only. Raises ``Conflict`` when the file is another one by now, ``Unavailable`` when the
+        record cannot be written. Blocking.
+        """
+        if sha256 is not None and sha256 != (now := self._read().workspace.sha256):
+            raise Conflict(
+                "The file is not the one that was looked at; nothing is trusted.",
+                hint="Look at it again with `codeforge trust`.",
+                data={"sha256": now},
+            )
+        try:
+            write_trust(self._root, sha256, self._environ)
+        except OSError as error:
+            raise Unavailable(f"The trust cannot be written down: {error.strerror or error}.") from error
 
     def reload(self) -> ReloadOutcome:
         """Reads the files again. With an error anywhere what is in force stays, whole, and the problems are told."""

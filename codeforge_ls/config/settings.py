@@ -18,7 +18,9 @@ ENV_PREFIX = "CODEFORGE_"
 class Mark(StrEnum):
     """What is special about a field, beside its type."""
 
-    TRUSTED = "trusted"  # a repository, or an editor that is attached, must not decide it (``config.trust``)
+    TRUSTED = (
+        "trusted"  # no repository decides it whose file no person trusts, nor an editor (``config.trust``)
+    )
     IMMUTABLE = "immutable"  # read once when the workspace opens; a change needs a restart
 
 
@@ -77,17 +79,17 @@ class LlmSettings(Section):
     """Any litellm model name, such as openai/gpt-4.1. Empty: no model is set and runs say how to set one."""
     api_base: str | None = Field(default=None, max_length=2000, json_schema_extra=TRUSTED)
     """URL of an OpenAI-compatible server. Null: the provider's own address."""
-    temperature: float | None = Field(default=None, ge=0, le=2)
+    temperature: float | None = Field(default=None, ge=0, le=2, json_schema_extra=TRUSTED)
     """Null: the provider's default."""
-    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000, json_schema_extra=TRUSTED)
     """Tokens of one answer. Null: the provider's default."""
-    first_token_timeout: float = Field(default=60, gt=0, le=3600)
+    first_token_timeout: float = Field(default=60, gt=0, le=3600, json_schema_extra=TRUSTED)
     """Seconds to wait for the first token of an answer."""
-    idle_timeout: float = Field(default=60, gt=0, le=3600)
+    idle_timeout: float = Field(default=60, gt=0, le=3600, json_schema_extra=TRUSTED)
     """Seconds to wait between two tokens."""
-    total_timeout: float = Field(default=600, gt=0, le=86_400)
+    total_timeout: float = Field(default=600, gt=0, le=86_400, json_schema_extra=TRUSTED)
     """Seconds one answer may take in all."""
-    retries: int = Field(default=3, ge=0, le=10)
+    retries: int = Field(default=3, ge=0, le=10, json_schema_extra=TRUSTED)
     """How often a model call is tried again after an error that may pass."""
 
     @field_validator("api_base")

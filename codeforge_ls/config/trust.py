@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from codeforge_ls.config.layers import Layer, Severity
 from codeforge_ls.config.settings import FIELDS, Mark
+from codeforge_ls.model.base import JsonValue
 
-PROFILE = "policy.default"
-MODEL, SESSION = "llm", "lsp"  # sections
+PROFILE, PROFILES = "policy.default", "policy.directory"
+MODEL, SESSION, DOOR = "llm", "lsp", "mcp"  # sections
 
 # From strict to loose. Who is not trusted may not choose a looser profile than the person did; "" (chosen by
 # circumstances) ranks like editor-interactive, the strictest of what it can become.
@@ -28,15 +29,31 @@ def trusted_profile(layers: Sequence[Layer]) -> str:
     return chosen[-1] if chosen else ""
 
 
-def restrict_workspace(layer: Layer, trusted: str) -> Layer:
-    """The workspace's file without model, address, isolation and audit trail, and without a looser policy."""
+def withheld(layer: Layer) -> dict[str, JsonValue]:
+    """What a workspace's file sets that counts only when a person trusts that file."""
+    return {
+        path: item.value
+        for path, item in layer.values.items()
+        if FIELDS[path].has(Mark.TRUSTED) and not is_the_persons_alone(path)
+    }
+
+
+def is_the_persons_alone(path: str) -> bool:
+    """Whether no workspace may set it, trusted or not: where policies come from, and a door that is open to more."""
+    return path == PROFILES or FIELDS[path].section == DOOR
+
+
+def restrict_workspace(layer: Layer, trusted: str, *, file_is_trusted: bool = False) -> Layer:
+    """The workspace's file without what runs code, sends data, spends money or weakens isolation and audit trail
+    (unless a person trusts this very file), and in any case without a looser policy, a place of more policies and a
+    door to HTTP."""
     kept = layer.copy()
     for path, item in layer.values.items():
         reason = ""
-        if FIELDS[path].has(Mark.TRUSTED):
-            reason = "ignored: only your own file, the editor, the environment or --set may set this"
-            if FIELDS[path].section != MODEL:
-                reason = "ignored: only your own file, the environment or --set may set this"
+        if is_the_persons_alone(path):
+            reason = "ignored: only your own file, the environment or --set may set this"
+        elif FIELDS[path].has(Mark.TRUSTED):
+            reason = "" if file_is_trusted else "ignored until you trust this file (`codeforge trust`)"
         elif path == PROFILE and _is_looser(str(item.value), trusted):
             reason = "ignored: a workspace may not choose a looser policy profile than you did"
         if reason:

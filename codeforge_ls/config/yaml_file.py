@@ -35,15 +35,12 @@ class YamlError(Exception):
 YamlSections = dict[str, tuple[int, "dict[str, YamlValue] | None"]]
 
 
-def read_sections(path: Path) -> YamlSections | None:
-    """The file as ``{section: (line, {field: value})}``; None where there is no file; YamlError if bad.
+def read_sections(data: bytes) -> YamlSections:
+    """The content as ``{section: (line, {field: value})}``; YamlError if bad.
 
     A section that is null counts as empty, one that is no mapping has None in place of its fields.
     """
-    text = _read_text(path)
-    if text is None:
-        return None
-    root = _compose(text)
+    root = _compose(_decoded(data))
     if root is None:
         return {}
     sections: YamlSections = {}
@@ -57,7 +54,8 @@ def read_sections(path: Path) -> YamlSections | None:
     return sections
 
 
-def _read_text(path: Path) -> str | None:
+def read_bytes(path: Path) -> bytes | None:
+    """The content of a regular file of at most 64 KiB; None where there is none; YamlError for anything else."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -70,6 +68,10 @@ def _read_text(path: Path) -> str | None:
         raise YamlError(f"cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_BYTES:
         raise YamlError(f"is larger than {MAX_BYTES} bytes")
+    return data
+
+
+def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

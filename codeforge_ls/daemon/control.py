@@ -191,7 +191,7 @@ class TerminalSession:
         if self._host.http_door is None:
             raise Unavailable("An embedded session has no HTTP door.", hint="Use a daemon.")
         door = self._host.http_door()
-        return await (door.facts() if op == "mcp.http" else door.rotate())
+        return await (door.facts() if op == "mcp.http" else door.rotate(self._actor().label))
 
     async def _attach(self, arguments: JsonValue) -> JsonValue:
         """Become a way to reach a person. ``{"scope": "mine"}``: only for runs that this session starts."""
@@ -234,7 +234,8 @@ class TerminalSession:
 
     async def _record_refusal(self, op: str, arguments: JsonValue, reason: str) -> None:
         call, stream, label = new_id("call"), f"session:{self._name}", self._actor().label
-        shown = arguments if len(json.dumps(arguments)) <= MAX_RECORDED else {}
+        may_show = op != "keys.set" and len(json.dumps(arguments)) <= MAX_RECORDED
+        shown = arguments if may_show else {}
         requested: JsonObject = {"call_id": call, "tool": op, "arguments": shown, "action_id": None}
         denied: JsonObject = {"call_id": call, "reason": reason}
         store = (await self._host.workspace()).store

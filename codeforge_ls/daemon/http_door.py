@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from codeforge_ls.daemon.http_token import TokenFile
 from codeforge_ls.daemon.peer import Agents
+from codeforge_ls.model.actions import SYSTEM
 from codeforge_ls.model.errors import CodeForgeError, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.opening import imported
@@ -72,15 +73,15 @@ class HttpDoor:
         url = f"http://{LOOPBACK}:{self._server.port}/mcp"
         return {**facts, "open": True, "url": url, "error": None, **self._server.report()}
 
-    async def rotate(self) -> JsonObject:
-        """Make a new token. Whoever came in with the old one has to come again."""
+    async def rotate(self, by: str) -> JsonObject:
+        """Make a new token, by the order of ``by`` (a label). Whoever came in with the old one has to come again."""
         workspace = await self._settled()
         token = await asyncio.to_thread(self._tokens(workspace).replace)
         if self._server is not None:
             await self._server.retoken(token)
         elif self._error is not None:  # the old file may have been why it did not open
             self._followed = None
-        await _record(workspace, {"token": "renewed"})
+        await _record(workspace, {"token": "renewed"}, by)
         return await self.facts()
 
     def stop(self) -> None:
@@ -190,6 +191,6 @@ def _bind(port: int, root: Path) -> socket.socket:
     raise AssertionError("the last port was tried")
 
 
-async def _record(workspace: Workspace, payload: JsonObject) -> None:
-    draft = EventDraft(stream="workspace", type=EventType.HTTP_DOOR_CHANGED, payload=payload)
-    await workspace.store.append(draft)
+async def _record(workspace: Workspace, payload: JsonObject, by: str = SYSTEM.label) -> None:
+    kind = EventType.HTTP_DOOR_CHANGED
+    await workspace.store.append(EventDraft(stream="workspace", type=kind, payload=payload, actor=by))

@@ -58,7 +58,7 @@ def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None =
     except (OSError, ValueError) as error:
         link = (root / path).is_symlink()
         return _stat_refusal(root / path, "symlink" if link else f"unreadable: {type(error).__name__}")
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             return Refusal("not a regular file", facts.st_size, facts.st_mtime_ns)
@@ -70,14 +70,27 @@ def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None =
         if facts.st_size > cap:
             return Refusal("size", facts.st_size, facts.st_mtime_ns)
         try:
-            raw = file.read(cap + 1)
+            raw = _read(descriptor, facts.st_size, cap)
         except OSError as error:
             return Refusal(f"unreadable: {type(error).__name__}", facts.st_size, facts.st_mtime_ns)
+    finally:
+        os.close(descriptor)
     mtime = facts.st_mtime_ns if time.time_ns() - facts.st_mtime_ns > RACY_NS else 0
     checked = check_text(raw, limits, cap)
     if isinstance(checked, Refusal):
         return Refusal(checked.reason, facts.st_size, mtime)
     return Source(checked, content_digest(checked), mtime, facts.st_size)
+
+
+def _read(descriptor: int, size: int, cap: int) -> bytes:
+    """The content of a file, but of one that has grown since its size was asked at most a byte more than ``cap``.
+
+    A file object would make room for ``cap`` bytes each time, which costs more than the reading.
+    """
+    raw = os.read(descriptor, size + 1)
+    while len(raw) > size and len(raw) <= cap and (more := os.read(descriptor, cap + 1 - len(raw))):
+        raw += more
+    return raw
 
 
 def beyond_link(root: Path, path: str) -> bool:

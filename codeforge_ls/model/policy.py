@@ -31,6 +31,14 @@ class Decision(StrEnum):
         return {Decision.ALLOW: 0, Decision.ASK: 1, Decision.DENY: 2}[self]
 
 
+class ActionClass(StrEnum):
+    """What kind of thing an action is, where a policy says who may answer for it."""
+
+    EDIT = "edit"
+    COMMAND = "command"
+    RESTORE = "restore"
+
+
 class ToolSpecifier(Frozen):
     """Which tool a rule speaks of; ``sub_pattern`` is a glob on the command line."""
 
@@ -47,6 +55,9 @@ class PermissionRule(Frozen):
     path_deny: tuple[str, ...] = ()
     command_allow: tuple[str, ...] = ()
     command_deny: tuple[str, ...] = ()
+    command_exact: tuple[str, ...] = Field(
+        default=(), description="Whole command lines, compared as text; a person has read them to the end"
+    )
     reason: str = ""
     match: tuple[str, ...] = Field(
         default=(), description="Commands or paths that must match; tested at load"
@@ -99,28 +110,51 @@ class PolicyProfile(Frozen):
     mode: PolicyMode = PolicyMode.DEFAULT
     rules: tuple[PermissionRule, ...] = ()
     protected_paths: tuple[str, ...] = Field(default=(), description="Added to the built-in secrets guard")
+    elicitation_may_approve: tuple[ActionClass, ...] | None = Field(
+        default=None,
+        description="What a foreign agent's own client may answer (MCP elicitation) while no editor is attached; "
+        "not said: other layers decide, and nothing where none does",
+    )
     quality_gate: QualityGate = QualityGate()
     termination: Termination = Termination()
     resource_limits: ResourceLimits = ResourceLimits()
 
 
 class PolicyScope(StrEnum):
-    """Where the deciding rule came from."""
+    """Where the deciding rule came from.
+
+    ``protected`` is the built-in guard, ``managed`` the machine's administrator, ``always`` what the person
+    allowed for good in this workspace, ``person`` an order that a person gave directly.
+    """
 
     PROTECTED = "protected"
-    PRESET = "preset"
+    MANAGED = "managed"
+    ALWAYS = "always"
     USER = "user"
     PROJECT = "project"
+    PRESET = "preset"
     RUN = "run"
     PERSON = "person"
 
 
 class PolicyLayer(Frozen):
-    """A profile together with where it came from. Layers are evaluated each; the strictest answer wins."""
+    """A profile together with where it came from. Layers are evaluated each; the strictest answer wins.
+
+    In a layer of scope ``always`` only rules that match count: one that allows answers the questions of the user's,
+    the project's and the preset's layers, one that refuses tightens like any other.
+    """
 
     profile: PolicyProfile
     scope: PolicyScope = PolicyScope.PRESET
     source: str = Field(default="", description="File the profile was read from")
+    rule_lines: tuple[int, ...] = Field(default=(), description="Line of each rule in that file, from 1")
+    mode_line: int = Field(default=0, description="Line of the mode, or of the name where none is written")
+
+    def line_of(self, index: int) -> int:
+        """The line in ``source`` of a rule, of the mode for -1; 0 where it is not known."""
+        if index == -1:
+            return self.mode_line
+        return self.rule_lines[index] if 0 <= index < len(self.rule_lines) else 0
 
 
 class ToolCall(Frozen):
@@ -131,6 +165,23 @@ class ToolCall(Frozen):
     path: str | None = None
 
 
+class Tightening(Frozen):
+    """What one run tightens on top of its profile: it takes away and never gives. 0 leaves a limit as it is."""
+
+    rules: tuple[PermissionRule, ...] = Field(default=(), max_length=100)
+    protected_paths: tuple[str, ...] = Field(default=(), max_length=100)
+    quality_gate: QualityGate = QualityGate()
+    termination: Termination = Termination()
+    resource_limits: ResourceLimits = ResourceLimits()
+
+    def as_layer(self) -> PolicyLayer:
+        """As one more layer, which has no say where none of its rules matches."""
+        parts = {name: getattr(self, name) for name in Tightening.model_fields}
+        return PolicyLayer(
+            profile=PolicyProfile(name="run", mode=PolicyMode.DELEGATE, **parts), scope=PolicyScope.RUN
+        )
+
+
 class PolicyDecision(Frozen):
     """The answer and why. ``rule_index`` is -1 for the mode's fallback and -2 for the built-in guard."""
 
@@ -139,4 +190,11 @@ class PolicyDecision(Frozen):
     scope: PolicyScope
     rule_index: int
     matched_rule: PermissionRule | None = None
+    file: str = Field(default="", description="The file of the rule; empty for the built-in guard")
+    line: int = Field(default=0, description="Its line, from 1; 0 where no line is to blame")
     reason: str
+
+    @property
+    def place(self) -> str:
+        """Where to look it up, for people: ``file:line``, the file, or nothing."""
+        return f"{self.file}:{self.line}" if self.file and self.line else self.file

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
+from codeforge_ls.model.policy import Tightening
 from codeforge_ls.model.runs import Plan, Run
 from codeforge_ls.operations.operation import Call, Operation
 from codeforge_ls.plans.service import PlanRequest
@@ -16,6 +17,7 @@ class RunStart(Frozen):
 
     task: str = Field(min_length=1, max_length=100_000)
     profile: str | None = Field(default=None, max_length=100)
+    tighten: Tightening | None = Field(default=None, description="Rules and limits for this run alone")
     mode: str = Field(default="coder", max_length=100)
     model: str | None = Field(default=None, max_length=200)
 

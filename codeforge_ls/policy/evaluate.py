@@ -20,7 +20,7 @@ from codeforge_ls.model.policy import (
     ToolCall,
 )
 from codeforge_ls.policy.commands import CommandLine, read_line
-from codeforge_ls.policy.guard import command_problem, protected
+from codeforge_ls.policy.guard import Access, command_problem, protected
 from codeforge_ls.policy.judge_command import judge_command
 from codeforge_ls.policy.paths import KnownFolders, ResolvedPath, resolve_path
 from codeforge_ls.policy.rules import (
@@ -31,6 +31,7 @@ from codeforge_ls.policy.rules import (
     path_applies,
     said,
     speaks_of_commands,
+    spelled_out,
 )
 
 __all__ = ["evaluate"]
@@ -40,6 +41,8 @@ _CHAINS: dict[str, tuple[str, ...]] = {
     "MultiEdit": ("MultiEdit", "Edit"),
     "Write": ("Write", "Edit"),
 }
+# Whose questions a person's standing answer settles; the administrator and whoever tightened one run still ask.
+_ANSWERABLE = frozenset({PolicyScope.USER, PolicyScope.PROJECT, PolicyScope.PRESET})
 _AS_READ = frozenset({"Search", "RepoMap"})
 _WRITING = frozenset({"Edit", "MultiEdit", "Write", "Delete", "Move"})
 _MAX_REASON = 400
@@ -67,7 +70,7 @@ def evaluate(
     system only to follow links, and with ``known`` the same folders only once for many calls. Takes under 1 ms once
     the shell parser is loaded (``syntax.warm``). Never raises.
     """
-    if not layers:
+    if all(layer.scope is PolicyScope.ALWAYS for layer in layers):
         return PolicyDecision(
             decision=Decision.DENY,
             profile="",
@@ -85,19 +88,46 @@ def evaluate(
             rule_index=-2,
             reason=_shown(subject.refused),
         )
-    best, owner = _judge(layers[0].profile, subject), layers[0]
-    for layer in layers[1:]:
-        verdict = _judge(layer.profile, subject)
-        if verdict.decision.strictness > best.decision.strictness:
-            best, owner = verdict, layer
+    verdict, owner = _strictest(layers, subject)
     return PolicyDecision(
-        decision=best.decision,
+        decision=verdict.decision,
         profile=owner.profile.name,
         scope=owner.scope,
-        rule_index=best.index,
-        matched_rule=best.rule,
-        reason=_shown(best.reason),
+        rule_index=verdict.index,
+        matched_rule=verdict.rule,
+        file=owner.source,
+        line=owner.line_of(verdict.index),
+        reason=_shown(verdict.reason),
     )
+
+
+def _strictest(layers: Sequence[PolicyLayer], subject: _Subject) -> tuple[Verdict, PolicyLayer]:
+    """The strictest verdict and whose it is; what a person allowed for good answers the questions that it may."""
+    standing = [(layer, said) for layer in layers if (said := _explicit(layer, subject)) is not None]
+    allowed = next((one for one in standing if one[1].decision is Decision.ALLOW), None)
+    best: tuple[Verdict, PolicyLayer] | None = None
+    for layer in layers:
+        if layer.scope is PolicyScope.ALWAYS:
+            continue
+        found = (_judge(layer.profile, subject), layer)
+        if found[0].decision is Decision.ASK and allowed and layer.scope in _ANSWERABLE:
+            found = (allowed[1], allowed[0])
+        if best is None or found[0].decision.strictness > best[0].decision.strictness:
+            best = found
+    assert best is not None  # noqa: S101 - evaluate has looked
+    for layer, said in standing:
+        if said.decision.strictness > best[0].decision.strictness:
+            best = (said, layer)
+    return best
+
+
+def _explicit(layer: PolicyLayer, subject: _Subject) -> Verdict | None:
+    """What a rule of a person's own layer for this workspace says; None if none matches."""
+    if layer.scope is not PolicyScope.ALWAYS:
+        return None
+    verdict = _judge(layer.profile, subject)
+    # an allow that cannot be proven for this call is no word on it
+    return verdict if verdict.rule and verdict.rule.decision is verdict.decision else None
 
 
 def _take_apart(
@@ -135,20 +165,22 @@ def _path_problem(
 ) -> str | None:
     if call.tool == "Restore":
         return None  # it gives back what was there before and shows nothing
-    writing = call.tool in _WRITING or call.tool not in _KNOWN_READS
+    access = Access.READ if call.tool in _READING else Access.WRITE
+    if call.tool == "Bash":
+        access = Access.NAME  # the folder it runs in
     for reading in place.readings:
-        why = protected(reading, writing=writing, extra=extra)
+        why = protected(reading, access, extra)
         if why and not _lifted(call.tool, reading, place, layers):
             return why
     return None
 
 
-_KNOWN_READS = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap", "Bash"})
+_READING = frozenset({"Read", "Glob", "Grep", "Search", "RepoMap"})
 
 
 def _lifted(tool: str, path: str, place: Place, layers: Sequence[PolicyLayer]) -> bool:
     """Only the user's own profile lifts the guard, and only from a secret that a rule names without wildcards."""
-    if place.lexical != place.real or not protected(path, writing=False):
+    if place.lexical != place.real or not protected(path, Access.NAME):
         return False
     return any(
         layer.scope is PolicyScope.USER
@@ -176,7 +208,7 @@ def _with_targets(
                 return _refuse(subject, f"it would write {path}, which is outside the workspace")
             place = _place(resolved, known.real_root)
             for reading in place.readings:
-                if why := protected(reading, writing=tool == "Write", extra=extra):
+                if why := protected(reading, Access.WRITE if tool == "Write" else Access.READ, extra):
                     return _refuse(subject, f"{path} is protected: {why}")
             if resolved.inside:
                 targets.append((tool, place))
@@ -195,8 +227,11 @@ def _judge(profile: PolicyProfile, subject: _Subject) -> Verdict:
     if subject.line is None:
         return _judge_path(profile, subject.tool, subject.place)
     verdict = judge_command(profile, subject.tool, subject.line, subject.place)
+    whole = verdict.rule is not None and spelled_out(verdict.rule, subject.line.text)
     for tool, place in subject.targets:
         target = _judge_path(profile, tool, place)
+        if whole and target.decision is Decision.ASK:
+            continue  # the rule holds the line to its end, and with it where it writes
         if target.decision.strictness > verdict.decision.strictness:
             reason = f"it would {tool.lower()} {place.lexical}: {target.reason}"
             verdict = Verdict(target.decision, target.index, target.rule, reason)

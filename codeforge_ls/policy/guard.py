@@ -1,7 +1,8 @@
 """The built-in guard: what no rule of a preset or a project can allow, checked before all rules.
 
-Secrets are neither read nor written; git's own files, CodeForge's own files and files that editors and shells run
-are not written; nothing an agent runs may talk to CodeForge, or it would approve itself.
+Secrets, git's own files, CodeForge's own files and files that editors and shells run are neither read nor written;
+nothing an agent runs may talk to CodeForge, or it would approve itself. A command may name git's files and such (to
+list or to leave them out), but not show or change them; a secret it may not even name.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import fnmatch
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from functools import lru_cache
-from pathlib import Path
 
 from codeforge_ls.policy.commands import CommandLine, Doubt
 from codeforge_ls.policy.globs import fold, matches_any_folded
@@ -49,7 +50,7 @@ SECRETS = (
 )
 """Paths that are neither read nor written."""
 
-WRITE_PROTECTED = (
+SETTINGS = (
     "**/.git/**",
     "**/.codeforge/**",
     "**/.vscode/**",
@@ -76,20 +77,29 @@ WRITE_PROTECTED = (
     "**/.zlogout",
     "**/.inputrc",
     "**/.config/fish/**",
-    # programs that a later `python` or `npm` would start
-    "**/.venv/bin/**",
-    "**/venv/bin/**",
-    "**/node_modules/.bin/**",
 )
-"""Paths that may be read and are not written by an agent."""
+"""Paths that tools neither read nor write: they configure programs that run outside, and often hold tokens."""
+
+PROGRAMS = ("**/.venv/bin/**", "**/venv/bin/**", "**/node_modules/.bin/**")
+"""Programs that a later ``python`` or ``npm`` would start: read, not written."""
+
+
+class Access(IntEnum):
+    """What would happen to a path. Each includes the ones before it."""
+
+    NAME = 0  # a command names it: to list it, to leave it out
+    READ = 1  # its content would be shown
+    WRITE = 2
+
 
 _SAMPLES = names(
     """.env .env.local .env.production .envrc secrets credentials credentials.json key.pem server.key id_rsa
     id_ed25519 .ssh .aws .gnupg .netrc .pypirc .git-credentials"""
 )
-_READERS = names("""cat ls head tail wc stat file grep egrep fgrep rg tree less more diff cmp md5sum sha1sum
-    sha256sum du find
-    test [ readlink realpath basename dirname cd pushd""")
+_SHOWERS = names("cat head tail grep egrep fgrep rg less more diff cmp")
+_LISTERS = names("""ls wc stat file tree md5sum sha1sum sha256sum du find test [ readlink realpath basename dirname
+    cd pushd""")
+_LEAVES_OUT = re.compile(r"-{1,2}(?:exclude\S*|g|glob|iglob|I)\Z")  # what follows says what is not looked at
 _SELF = frozenset({"codeforge", "codeforge-ls", "codeforge-mcp"})
 _SELF_MODULE = re.compile(r"(?:codeforge_ls|mcp_server)(?:\.|\Z)")
 _SELF_IMPORT = re.compile(r"\b(?:codeforge_ls|mcp_server)\b")
@@ -99,18 +109,18 @@ _SELF_STATE = re.compile(
 _PIECES = re.compile(r"[=:,@]")
 _TOKENS = re.compile(r"[^\s'\"()\[\]{};|&<>,=:@`$\\]+")
 _MAX_WORDS = 600
-_SKIPPED_DIRECTORIES = frozenset({".git", "node_modules", "__pycache__", ".tox", ".mypy_cache"})
-_MAX_ENTRIES = 200_000
 
 
-def protected(path: str, *, writing: bool, extra: Sequence[str] = ()) -> str | None:
-    """Why a workspace-relative or absolute path is protected, None if it is not."""
+def protected(path: str, access: Access, extra: Sequence[str] = ()) -> str | None:
+    """Why a workspace-relative or absolute path is protected from that access, None if it is not."""
     if not _may_be_special(path) and not extra:
         return None
     if matches_any_folded(SECRETS, path) or matches_any_folded(extra, path):
         return "it may hold secrets"
-    if writing and matches_any_folded(WRITE_PROTECTED, path):
+    if access >= Access.READ and matches_any_folded(SETTINGS, path):
         return "programs take their settings from it"
+    if access >= Access.WRITE and matches_any_folded(PROGRAMS, path):
+        return "it is a program that would be run later"
     return None
 
 
@@ -131,14 +141,14 @@ def command_problem(line: CommandLine, root: str, cwd: str, extra: Sequence[str]
     for argv in (*line.commands, *line.mentions):
         if reaches_codeforge(argv):
             return f"an agent may not run CodeForge ({_short(' '.join(argv))})"
-    for word, writing in _named_words(line).items():
-        if why := _named(word, root, cwd, writing=writing, extra=extra):
-            return f"it {'would write' if writing else 'names'} {_short(word)}: {why}"
+    for word, access in _named_words(line).items():
+        if why := _named(word, root, cwd, access, extra):
+            return f"it {_DOES[access]} {_short(word)}: {why}"
     for script in line.scripts:
         if _SELF_IMPORT.search(script) and ("import" in script or "run_module" in script):
             return "an agent may not run CodeForge"
         for token in _TOKENS.findall(script)[:_MAX_WORDS]:
-            if why := protected(token, writing=True, extra=extra):
+            if why := protected(token, Access.WRITE, extra):
                 return f"its code names {_short(token)}: {why}"
     return None
 
@@ -157,22 +167,36 @@ def reaches_codeforge(argv: tuple[str, ...]) -> bool:
     )
 
 
-def _named_words(line: CommandLine) -> dict[str, bool]:
-    """Every word that may be a path, and whether it may be written: all that goes to a program not known to read."""
-    found: dict[str, bool] = {}
+_DOES = {Access.NAME: "names", Access.READ: "would show", Access.WRITE: "would write"}
+
+
+def _named_words(line: CommandLine) -> dict[str, Access]:
+    """Every word that may be a path, and the most that may happen to it."""
+    found: dict[str, Access] = {}
+
+    def note(words: Iterable[str], access: Access) -> None:
+        for word in words:
+            found[word] = max(access, found.get(word, Access.NAME))
+
     for argv in line.commands:
-        found.setdefault(argv[0], False)
-        writing = program(argv) not in _READERS
-        for word in argv[1:]:
-            for piece in _pieces(word):
-                found[piece] = writing or found.get(piece, False)
-    for word in (*line.reads, *(piece for text in line.words for piece in _pieces(text))):
-        found.setdefault(word, False)
+        note(argv[:1], Access.NAME)
+        for before, word in itertools.pairwise(argv):
+            access = _use(program(argv), before)
+            note([word], access)
+            note(_pieces(word), Access.NAME if access is Access.READ else access)
+    note(line.reads, Access.READ)
+    note((piece for text in line.words for piece in _pieces(text)), Access.NAME)
     if not line.commands or line.doubt is Doubt.UNREADABLE:
-        for token in _TOKENS.findall(line.text)[:_MAX_WORDS]:
-            found.setdefault(token, False)
-    found |= dict.fromkeys(line.writes, True)
+        note(_TOKENS.findall(line.text)[:_MAX_WORDS], Access.NAME)
+    note(line.writes, Access.WRITE)
     return found
+
+
+def _use(name: str, before: str) -> Access:
+    """What a program may do to an argument; one that is not known to read only may write it."""
+    if name in _LISTERS or (name in _SHOWERS and _LEAVES_OUT.match(before)):
+        return Access.NAME
+    return Access.READ if name in _SHOWERS else Access.WRITE
 
 
 def _pieces(word: str) -> list[str]:
@@ -189,11 +213,11 @@ def _pieces(word: str) -> list[str]:
     return parts
 
 
-def _named(word: str, root: str, cwd: str, *, writing: bool, extra: Sequence[str]) -> str | None:
+def _named(word: str, root: str, cwd: str, access: Access, extra: Sequence[str]) -> str | None:
     if not word or "\0" in word:
         return None
     plain = os.path.normpath(word)
-    if why := protected(plain, writing=writing, extra=extra):
+    if why := protected(plain, access, extra):
         return why if _looks_like_path(word, root, cwd) else None
     if any(character in plain for character in "*?[") and _glob_reaches_secret(plain):
         return "the pattern matches files that may hold secrets"
@@ -207,7 +231,7 @@ def _named(word: str, root: str, cwd: str, *, writing: bool, extra: Sequence[str
     if real == whole:
         return None
     prefix = root if root.endswith("/") else root + "/"
-    return protected(real.removeprefix(prefix), writing=writing, extra=extra)
+    return protected(real.removeprefix(prefix), access, extra)
 
 
 def _looks_like_path(word: str, root: str, cwd: str) -> bool:
@@ -221,7 +245,7 @@ def _looks_like_path(word: str, root: str, cwd: str) -> bool:
 def _glob_reaches_secret(pattern: str) -> bool:
     """Whether a shell pattern with at least two plain characters in a segment matches a usual secret's name."""
     plain = re.sub(r"\[([^\]!^])\]", r"\1", pattern.casefold())  # [.]env
-    if plain != pattern and protected(plain, writing=False):
+    if plain != pattern and protected(plain, Access.NAME):
         return True
     for segment in plain.split("/"):
         literal = re.sub(r"\[[^\]]*\]|[*?]", "", segment)
@@ -241,27 +265,3 @@ def _shell_match(name: str, pattern: str) -> bool:
 
 def _short(text: str) -> str:
     return repr(text[:80])
-
-
-def protected_files(root: Path, extra: Sequence[str] = ()) -> list[Path]:
-    """Existing secrets below ``root``, for a sandbox to mask: real paths, folders not entered further.
-
-    Walks the tree (blocking; call it in a thread), at most 200,000 entries; links to other places are not followed.
-    """
-    found: list[Path] = []
-    stack, seen = [str(root)], 0
-    while stack and seen < _MAX_ENTRIES:
-        folder = stack.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            continue
-        for entry in entries:
-            seen += 1
-            if entry.is_symlink() or entry.name in _SKIPPED_DIRECTORIES:
-                continue
-            if protected(os.path.relpath(entry.path, root), writing=False, extra=extra):
-                found.append(Path(entry.path))
-            elif entry.is_dir(follow_symlinks=False):
-                stack.append(entry.path)
-    return found

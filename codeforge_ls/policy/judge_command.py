@@ -19,6 +19,7 @@ from codeforge_ls.policy.rules import (
     path_applies,
     said,
     speaks_of_commands,
+    spelled_out,
 )
 
 _OUTSIDE = re.compile(r"(?:^|[=:,])(?:/(?!dev/null\b)[^=:,]*|~|(?:[^=:,]*/)?\.\.(?:/|$))")
@@ -60,6 +61,8 @@ def _judge_part(
             continue
         verdict = said(index, rule, _quoted(argv))
         if rule.decision is not Decision.ALLOW:
+            return verdict, Doubt.UNREADABLE
+        if spelled_out(rule, line.text):
             return verdict, Doubt.UNREADABLE
         if not speaks_of_commands(rule):
             return verdict, blanket_limit

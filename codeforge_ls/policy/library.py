@@ -1,6 +1,8 @@
-"""The policies that can be named: presets, the user's own, and what a project adds to tighten them.
+"""The policies that can be named: presets, the user's own, the administrator's, and what tightens them.
 
-- A file of the user replaces the preset of the same name.
+- A file of the user replaces the preset of the same name, a managed one (``/etc/codeforge/policies``) replaces both.
+- A managed profile of the name ``managed`` stands on top of every other.
+- The user's file for this workspace (``workspaces/ID/policy.yaml`` beside the settings) holds what was allowed always.
 - A file of the project (``.codeforge/policies``) never loosens: it is one more layer on top, and the strictest answer
   of all layers counts. Under a name of its own it stands on the ``base`` profile (``headless-safe-sandbox`` unless
   the default is another one).
@@ -10,10 +12,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codeforge_ls.config import (
+    PolicySettings,
+    managed_policies_dir,
+    policies_dir,
+    workspace_config_dir,
+)
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import NotFound
 from codeforge_ls.model.policy import (
@@ -29,12 +37,16 @@ from codeforge_ls.model.policy import (
     Termination,
     ToolSpecifier,
 )
-from codeforge_ls.policy.loader import Broken, load_file, load_profile
+from codeforge_ls.policy.loader import Broken, load_file, load_layer
 from codeforge_ls.policy.rules import ANY_TOOL
 
-BASE = "headless-safe-sandbox"
+INTERACTIVE = "editor-interactive"
+HEADLESS = "headless-safe-sandbox"
+BASE = HEADLESS
+MANAGED = "managed"
 MAX_FILES = 200
 PROJECT_FOLDER = Path(".codeforge") / "policies"
+ALWAYS_FILE = "policy.yaml"
 
 
 class PolicyProblem(Frozen):
@@ -49,23 +61,65 @@ class PolicyProblem(Frozen):
 class _Loaded:
     presets: dict[str, PolicyLayer] = field(default_factory=dict)
     user: dict[str, PolicyLayer] = field(default_factory=dict)
+    managed: dict[str, PolicyLayer] = field(default_factory=dict)
+    always: PolicyLayer | None = None
     project: dict[str, PolicyLayer] = field(default_factory=dict)
     problems: list[PolicyProblem] = field(default_factory=list)
 
+    def base(self, name: str) -> PolicyLayer | None:
+        """Who defines a name: the administrator, else the user, else the preset."""
+        return self.managed.get(name) or self.user.get(name) or self.presets.get(name)
+
 
 class PolicyLibrary:
-    """All profiles of one workspace. Reads files on first use and on ``reload`` (blocking: call it in a thread)."""
+    """All profiles of one workspace. Reads files on first use and on ``reload`` (blocking: call it in a thread).
 
-    def __init__(self, root: Path, user_dir: Path | None = None, base: str = BASE) -> None:
-        self._root, self._user_dir, self._base = root, user_dir, base
+    ``user_dir`` holds the user's profiles, ``own_dir`` what they decided about this workspace, ``managed_dir`` the
+    administrator's profiles; each may be absent.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        user_dir: Path | None = None,
+        base: str = BASE,
+        *,
+        own_dir: Path | None = None,
+        managed_dir: Path | None = None,
+    ) -> None:
+        self._root, self._base = root, base
+        self.user_dir, self._own_dir, self._managed_dir = user_dir, own_dir, managed_dir
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
 
+    @classmethod
+    def of(
+        cls, root: Path, settings: PolicySettings, environ: Mapping[str, str] | None = None
+    ) -> PolicyLibrary:
+        """The library that the settings of a workspace describe."""
+        return cls(
+            root,
+            policies_dir(settings.directory, environ),
+            settings.default if settings.default in (INTERACTIVE, HEADLESS) else HEADLESS,
+            own_dir=workspace_config_dir(root, environ),
+            managed_dir=managed_policies_dir(),
+        )
+
     @property
     def directories(self) -> tuple[Path, ...]:
-        """The folders to watch: the user's and the project's. They need not exist."""
-        own = (self._user_dir,) if self._user_dir else ()
-        return (*own, self._root / PROJECT_FOLDER)
+        """The folders to watch. They need not exist."""
+        given = (self.user_dir, self._own_dir, self._managed_dir)
+        return (*(folder for folder in given if folder), self._root / PROJECT_FOLDER)
+
+    @property
+    def always_file(self) -> Path | None:
+        """The user's own file for this workspace."""
+        return self._own_dir / ALWAYS_FILE if self._own_dir else None
+
+    @property
+    def always(self) -> PolicyLayer | None:
+        """What the person allowed for good in this workspace; one that denies everything if the file is broken."""
+        return self._now().always
 
     @property
     def problems(self) -> list[PolicyProblem]:
@@ -75,12 +129,22 @@ class PolicyLibrary:
     def names(self) -> list[str]:
         """Every name that ``get`` knows, sorted."""
         now = self._now()
-        return sorted({*now.presets, *now.user, *now.project})
+        return sorted({*now.presets, *now.user, *now.managed, *now.project} - {MANAGED})
+
+    def origin(self, name: str) -> tuple[PolicyScope | None, str]:
+        """Who defines a name, and in which file; None where nobody does, or only a project."""
+        now = self._now()
+        if name == MANAGED:
+            return PolicyScope.MANAGED, ""
+        found = now.base(name)
+        return (found.scope, found.source) if found else (None, "")
 
     def get(self, name: str) -> list[PolicyLayer]:
-        """The layers of a profile: preset or user file, then the project's. Raises ``NotFound``."""
+        """The layers of a profile: who defines it, the project's, what was allowed always, what is managed.
+
+        Raises ``NotFound``."""
         now = self._now()
-        layers = [layer for layer in (now.user.get(name) or now.presets.get(name),) if layer]
+        layers = [layer for layer in (now.base(name) if name != MANAGED else None,) if layer]
         if (tightening := now.project.get(name)) is not None:
             layers = layers or self._foundation(now)
             layers.append(tightening)
@@ -88,11 +152,12 @@ class PolicyLibrary:
             raise NotFound(
                 f"There is no policy profile {name[:80]!r}.", hint=f"Known are: {', '.join(self.names())}."
             )
-        return layers
+        return [*layers, *(layer for layer in (now.always, now.managed.get(MANAGED)) if layer)]
 
-    def load_file(self, path: Path) -> PolicyProfile:
-        """A profile from a file that a person named. Raises ``InvalidInput`` with the line."""
-        return load_file(path)
+    def load_file(self, path: Path) -> list[PolicyLayer]:
+        """The layers of a profile in a file that a person named. Raises ``InvalidInput`` with the line."""
+        managed = self._now().managed.get(MANAGED)
+        return [load_file(path), *([managed] if managed else [])]
 
     def reload(self) -> None:
         """Read all files again; what was loaded stays in force until it is complete."""
@@ -107,7 +172,7 @@ class PolicyLibrary:
             return self._loaded
 
     def _foundation(self, now: _Loaded) -> list[PolicyLayer]:
-        found = now.user.get(self._base) or now.presets.get(self._base) or now.presets.get(BASE)
+        found = now.base(self._base) or now.presets.get(BASE)
         return [
             found or _closed(self._base, PolicyScope.PRESET, "", f"the base profile {self._base} is missing")
         ]
@@ -117,14 +182,22 @@ class PolicyLibrary:
         places: list[tuple[Path, PolicyScope, dict[str, PolicyLayer]]] = [
             (presets_dir(), PolicyScope.PRESET, loaded.presets)
         ]
-        if self._user_dir is not None:
-            places.append((self._user_dir, PolicyScope.USER, loaded.user))
+        if self.user_dir is not None:
+            places.append((self.user_dir, PolicyScope.USER, loaded.user))
+        if self._managed_dir is not None:
+            places.append((self._managed_dir, PolicyScope.MANAGED, loaded.managed))
         places.append((self._root / PROJECT_FOLDER, PolicyScope.PROJECT, loaded.project))
         for folder, scope, into in places:
             for layer, problem in _read_folder(folder, scope):
                 if problem:
                     loaded.problems.append(problem)
                 _add(layer, into, loaded)
+        loaded.problems += _unused(loaded)
+        if (own := self.always_file) is not None and own.exists():
+            for layer, problem in _read_file(own, PolicyScope.ALWAYS):
+                loaded.always = layer
+                loaded.problems += [problem] if problem else []
+                break
         return loaded
 
 
@@ -180,20 +253,32 @@ def _read_folder(folder: Path, scope: PolicyScope) -> Iterator[tuple[PolicyLayer
         )
         return
     for path in files[:MAX_FILES]:
-        try:
-            yield PolicyLayer(profile=load_profile(path), scope=scope, source=str(path)), None
-        except Broken as error:
-            said: PolicyProblem | None = PolicyProblem(file=str(path), line=error.line, message=error.message)
-            why = f"{path.name}:{error.line}: {error.message}"
-            for name in dict.fromkeys(filter(None, (error.name, path.stem))):
-                yield _closed(name, scope, str(path), why), said
-                said = None
+        yield from _read_file(path, scope)
     if len(files) > MAX_FILES:
         message = f"more than {MAX_FILES} policy files; the rest is not read"
         yield (
             _closed(files[MAX_FILES].stem, scope, str(folder), message),
             PolicyProblem(file=str(folder), line=0, message=message),
         )
+
+
+def _read_file(path: Path, scope: PolicyScope) -> Iterator[tuple[PolicyLayer, PolicyProblem | None]]:
+    """Its layer; if it is broken, layers that close the names it may have meant, and once what is wrong."""
+    try:
+        yield load_layer(path, scope), None
+    except Broken as error:
+        said: PolicyProblem | None = PolicyProblem(file=str(path), line=error.line, message=error.message)
+        why = f"{path.name}:{error.line}: {error.message}"
+        for name in dict.fromkeys(filter(None, (error.name, path.stem))):
+            yield _closed(name, scope, str(path), why, error.line), said
+            said = None
+
+
+def _unused(loaded: _Loaded) -> Iterator[PolicyProblem]:
+    """Files of the user under a name that the administrator has taken."""
+    for name in sorted({*loaded.user} & {*loaded.managed, MANAGED}):
+        message = f"the name {name!r} belongs to this machine's administrator; this file is not used"
+        yield PolicyProblem(file=loaded.user[name].source, line=loaded.user[name].mode_line, message=message)
 
 
 def _add(layer: PolicyLayer, into: dict[str, PolicyLayer], loaded: _Loaded) -> None:
@@ -206,7 +291,7 @@ def _add(layer: PolicyLayer, into: dict[str, PolicyLayer], loaded: _Loaded) -> N
         into[name] = _closed(name, layer.scope, layer.source, message)
 
 
-def _closed(name: str, scope: PolicyScope, source: str, why: str) -> PolicyLayer:
+def _closed(name: str, scope: PolicyScope, source: str, why: str, line: int = 0) -> PolicyLayer:
     """A layer that denies everything and says why."""
     rule = PermissionRule(
         specifier=ToolSpecifier(tool=ANY_TOOL),
@@ -217,4 +302,4 @@ def _closed(name: str, scope: PolicyScope, source: str, why: str) -> PolicyLayer
         profile = PolicyProfile(name=name, description=why[:300], mode=PolicyMode.PLAN, rules=(rule,))
     except ValueError:  # the file's name is no profile name, so nobody can ask for it either
         profile = PolicyProfile(name="broken", description=why[:300], mode=PolicyMode.PLAN, rules=(rule,))
-    return PolicyLayer(profile=profile, scope=scope, source=source)
+    return PolicyLayer(profile=profile, scope=scope, source=source, rule_lines=(line,), mode_line=line)

@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from codeforge_ls.model.base import JsonValue
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.model.policy import Decision, PermissionRule, PolicyMode, PolicyProfile
+from codeforge_ls.model.policy import (
+    Decision,
+    PermissionRule,
+    PolicyLayer,
+    PolicyMode,
+    PolicyProfile,
+    PolicyScope,
+)
 from codeforge_ls.policy.commands import read_line
 from codeforge_ls.policy.judge_command import judge_command
 from codeforge_ls.policy.rules import Place, path_applies, speaks_of_commands
@@ -37,10 +44,24 @@ class Broken(Exception):
         super().__init__(message)
         self.message, self.line, self.name = message, line, name
 
+    def for_person(self, place: str) -> InvalidInput:
+        """The same for whoever gave that file or text."""
+        where = f"{place}:{self.line}" if self.line else place
+        return InvalidInput(
+            f"{where}: {self.message}.",
+            hint="Correct the policy file.",
+            data={"file": place, "line": self.line},
+        )
 
-def load_profile(path: Path) -> PolicyProfile:
-    """The profile of a YAML file, its examples tested. Raises ``Broken``; blocking (call it in a thread)."""
-    node = _compose(_read(path))
+
+def load_layer(path: Path, scope: PolicyScope) -> PolicyLayer:
+    """The profile of a YAML file with its lines. Raises ``Broken``; blocking (call it in a thread)."""
+    return parse_layer(_read(path), scope, str(path))
+
+
+def parse_layer(text: str, scope: PolicyScope, source: str) -> PolicyLayer:
+    """The profile that a text describes, its examples tested. Raises ``Broken``."""
+    node = _compose(text)
     lines: _Lines = {}
     raw = _construct(node, (), lines)
     if not isinstance(raw, dict):
@@ -55,20 +76,21 @@ def load_profile(path: Path) -> PolicyProfile:
         raise Broken(f"{where}: {first['msg']}", _line_of(first["loc"], lines), named) from error
     for message, loc in (*_too_much(profile), *_failed_examples(profile)):
         raise Broken(message, _line_of(loc, lines), profile.name)
-    return profile
+    return PolicyLayer(
+        profile=profile,
+        scope=scope,
+        source=source,
+        rule_lines=tuple(_line_of(("rules", index), lines) for index in range(len(profile.rules))),
+        mode_line=_line_of(("mode",), lines) if "mode" in raw else _line_of(("name",), lines),
+    )
 
 
-def load_file(path: Path) -> PolicyProfile:
-    """Like ``load_profile``, for a person who named the file. Raises ``InvalidInput`` with the line."""
+def load_file(path: Path) -> PolicyLayer:
+    """Like ``load_layer``, for a person who named the file. Raises ``InvalidInput`` with the line."""
     try:
-        return load_profile(path)
+        return load_layer(path, PolicyScope.RUN)
     except Broken as error:
-        place = f"{path}:{error.line}" if error.line else str(path)
-        raise InvalidInput(
-            f"{place}: {error.message}.",
-            hint="Correct the policy file.",
-            data={"file": str(path), "line": error.line},
-        ) from error
+        raise error.for_person(str(path)) from error
 
 
 def _too_much(profile: PolicyProfile) -> Iterator[tuple[str, tuple[str | int, ...]]]:
@@ -77,7 +99,15 @@ def _too_much(profile: PolicyProfile) -> Iterator[tuple[str, tuple[str | int, ..
     if len(profile.protected_paths) > MAX_ENTRIES:
         yield f"more than {MAX_ENTRIES} protected paths", ("protected_paths",)
     for index, rule in enumerate(profile.rules):
-        for name in ("path_allow", "path_deny", "command_allow", "command_deny", "match", "not_match"):
+        for name in (
+            "path_allow",
+            "path_deny",
+            "command_allow",
+            "command_deny",
+            "command_exact",
+            "match",
+            "not_match",
+        ):
             entries: tuple[str, ...] = getattr(rule, name)
             if len(entries) > MAX_ENTRIES or any(len(entry) > MAX_TEXT for entry in entries):
                 yield f"{name} is too long", ("rules", index, name)

@@ -65,7 +65,12 @@ def for_tool(profile: PolicyProfile, tool: str) -> Iterator[tuple[int, Permissio
 
 def speaks_of_commands(rule: PermissionRule) -> bool:
     """Whether the rule is about particular commands."""
-    return bool(rule.command_allow or rule.command_deny or rule.specifier.sub_pattern is not None)
+    return bool(
+        rule.command_allow
+        or rule.command_deny
+        or rule.command_exact
+        or rule.specifier.sub_pattern is not None
+    )
 
 
 def path_applies(rule: PermissionRule, place: Place | None) -> bool:
@@ -86,7 +91,11 @@ def path_applies(rule: PermissionRule, place: Place | None) -> bool:
 
 
 def command_applies(rule: PermissionRule, argv: tuple[str, ...], text: str) -> bool:
-    """Whether the command lists and the ``sub_pattern`` let the rule apply to one simple command."""
+    """Whether the command lists and the ``sub_pattern`` let the rule apply to one simple command of ``text``."""
+    if spelled_out(rule, text):
+        return True
+    if rule.command_exact and not (rule.command_allow or rule.specifier.sub_pattern is not None):
+        return False
     if rule.decision is not Decision.ALLOW:
         return _might_apply(rule, argv, text)
     if any(_suspected(entry, argv) for entry in rule.command_deny):
@@ -95,6 +104,11 @@ def command_applies(rule: PermissionRule, argv: tuple[str, ...], text: str) -> b
     if pattern is not None and not fnmatch.fnmatchcase(" ".join(argv), pattern):
         return False
     return not rule.command_allow or covered(rule, argv) > 0
+
+
+def spelled_out(rule: PermissionRule, text: str) -> bool:
+    """Whether the rule holds this whole command line, word for word."""
+    return bool(rule.command_exact) and text.strip() in rule.command_exact
 
 
 def _might_apply(rule: PermissionRule, argv: tuple[str, ...], text: str) -> bool:

@@ -15,8 +15,9 @@ from codeforge_ls.model.base import Frozen, new_id
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
-from codeforge_ls.model.policy import PolicyLayer
+from codeforge_ls.model.policy import PolicyLayer, Tightening
 from codeforge_ls.model.runs import Run, RunStatus
+from codeforge_ls.runs.clock import RunClock
 from codeforge_ls.runs.limits import RunEnded, limits_of
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.store import Store
@@ -32,6 +33,7 @@ class RunRequest(Frozen):
 
     task: str = Field(min_length=1, max_length=100_000)
     profile: str | None = Field(default=None, max_length=100)
+    tighten: Tightening | None = None
     mode: str = DEFAULT_MODE
     model: str | None = Field(default=None, max_length=200)
     plan_id: str | None = None
@@ -86,6 +88,8 @@ class Runs:
         self._refuse_when_closed()
         mode = mode_named(request.mode)
         layers = tuple(self._layers(actor, request.profile))
+        if request.tighten is not None:
+            layers += (request.tighten.as_layer(),)
         return Run(
             id=new_id("run"),
             task=request.task,
@@ -162,7 +166,7 @@ class Runs:
                 await self._store.append(
                     EventDraft(stream=run.stream, type=EventType.RUN_STARTED, actor=actor.label)
                 )
-                async with asyncio.timeout(limits_of(run).timeout_seconds or None):
+                async with RunClock(self._store, run.stream, limits_of(run).timeout_seconds).running():
                     output = await self._loop(run).work()
             status, reason = RunStatus.COMPLETED, ""
         except RunEnded as end:

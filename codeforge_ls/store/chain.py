@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from codeforge_ls import redaction
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.base import JsonObject, JsonValue, new_id
 from codeforge_ls.model.errors import InvalidInput, LimitReached
@@ -73,10 +74,10 @@ def event_hash(event: StoredEvent) -> str:
 def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Event]:
     """The draft as the next event of its stream, as it is stored and as it is told.
 
-    Lone surrogates become U+FFFD, strings over 1 Mi characters are cut with a marker, NaN and infinities
-    become text. LimitReached where the payload is still over 16 MiB; InvalidInput where it is no JSON.
+    Known secrets are hidden. Lone surrogates become U+FFFD, strings over 1 Mi characters are cut with a marker, NaN and
+    infinities become text. LimitReached where the payload is still over 16 MiB; InvalidInput where it is no JSON.
     """
-    payload = _storable(draft.payload, 0)
+    payload = _storable(redaction.hide_all(draft.payload), 0)
     if not isinstance(payload, dict):
         raise InvalidInput("The payload of an event must be an object.", data={"field": "payload"})
     text = canonical(payload)
@@ -90,7 +91,7 @@ def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Eve
         parent=_text(draft.parent) if draft.parent else None,
         type=draft.type.value,
         payload=text,
-        actor=_text(draft.actor),
+        actor=_text(redaction.hide(draft.actor)),
         request_id=_text(draft.request_id or request_id.get()) or None,
         time=time.time(),
         schema_version=SCHEMA_VERSION,

@@ -90,8 +90,16 @@ def test_an_agents_shell_cannot_approve_the_agents_edit_but_a_person_can(ws: Pla
     assert said["code"] == "denied"
     assert f"(pid {agent.process.pid})" in said["message"]
     assert "terminal that the agent did not start" in said["hint"]
-    for words in ("approvals", f"deny {asked}", "events verify", "daemon stop", "run 'do it' --yes"):
+    (ws.root / ".codeforge").mkdir()
+    (ws.root / ".codeforge" / "config.yaml").write_text("llm:\n  model: evil/model\n")
+    (ws.base / "loose.yaml").write_text("name: loose\nmode: delegate\n")
+    refused = (
+        "approvals", f"deny {asked}", "events verify", "daemon stop", "run 'do it' --yes",
+        "trust --yes", "trust --revoke", f"policy save {ws.base}/loose.yaml", "policy delete x", "policy forget 0",
+    )  # fmt: skip
+    for words in refused:
         assert agent.codeforge(words)["error"]["code"] == "denied", words
+    assert not (ws.base / "config" / "codeforge").exists()
     # what left the agent's process tree is known by the mark of the agent's shell
     escaped = ws.base / "escaped"
     away = f"(setsid sh -c 'sleep 0.3; {CODEFORGE} approve {asked} --json' >{escaped} 2>&1 &)"
@@ -113,7 +121,7 @@ def test_an_agents_shell_cannot_approve_the_agents_edit_but_a_person_can(ws: Pla
     assert prompt.read()["withdraw"] == asked
 
     refusals = denied_events(ws)
-    assert len(refusals) == 7
+    assert len(refusals) == 2 + len(refused)
     assert all(stream.startswith("session:cli-") for stream, _, _ in refusals)
     assert all(actor.startswith("mcp:terminal of ") for _, actor, _ in refusals)
     assert refusals[0][2] == said["message"]

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitResult
 
 from codeforge_ls.llm.scripted import ScriptedServer
 from tests.mcp.http_place import (
@@ -42,7 +43,15 @@ async def test_the_official_client_works_from_search_to_restore(base: Path, mode
         wanted = {"Authorization": f"Bearer {door.token}"}
         async with httpx2.AsyncClient(headers=wanted, timeout=60) as http:
             transport = streamable_http_client(door.url, http_client=http)
-            async with Client(transport, mode=mode, read_timeout_seconds=60) as client:
+            asked: list[str] = []
+
+            async def yes(_context: Any, params: Any) -> ElicitResult:
+                asked.append(params.message)
+                return ElicitResult(action="accept", content={"decision": "allow once"})
+
+            async with Client(
+                transport, mode=mode, read_timeout_seconds=60, elicitation_callback=yes
+            ) as client:
                 told: list[float] = []
 
                 async def progress(at: float, _total: float | None, _message: str | None) -> None:
@@ -53,7 +62,8 @@ async def test_the_official_client_works_from_search_to_restore(base: Path, mode
                 assert found.structured_content is not None
                 denied = await client.call_tool("apply_edits", {"edits": [FIX]})
                 assert denied.structured_content is not None
-                assert denied.structured_content["status"] == "denied"  # nobody is there to ask
+                assert denied.structured_content["status"] == "denied"  # nobody is there to ask,
+                assert not asked  # and a client over HTTP is not
                 editor = await place.editor()
                 before = place.picture()
                 applied = await client.call_tool("apply_edits", {"edits": [FIX]}, progress_callback=progress)
@@ -79,6 +89,7 @@ async def test_off_unless_the_person_says_so_and_then_not_imported(base: Path) -
         place.env |= {"CODEFORGE_DAEMON_IDLE_SECONDS": "1", "PYTHONPROFILEIMPORTTIME": "1"}
         (place.root / ".codeforge").mkdir()
         (place.root / ".codeforge/config.yaml").write_text("mcp: {http: true, port: 4711}\n")
+        await codeforge(place, "trust", "--yes")  # not even then
         agent = await place.agent()
         del place.env["PYTHONPROFILEIMPORTTIME"]
         await agent.tool("search_code", query="total", timeout=60)
@@ -188,6 +199,12 @@ async def test_a_new_token_ends_all_that_came_in_with_the_old_one(base: Path) ->
         assert fresh != door.token
         assert path.stat().st_mode & 0o777 == 0o600
         assert fresh not in said
+        (entry,) = [
+            json.loads(line)
+            for line in (await codeforge(door.shop, "audit", "list", "--json"))[1].splitlines()
+            if "a new token" in line
+        ]
+        assert (entry["who"], entry["why"]) == ("cli:terminal", "a person's order")
         refused = await door.exchange(door.request(call("repo_map"), **routed("repo_map")))
         assert refused is not None
         assert refused.status == 401

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,14 @@ class Shop:
         self.stack.push_async_callback(_end, process)
         return process
 
-    async def agent(self, era: str = NEW, name: str = "test-agent") -> Wire:
-        """An MCP client on a pipe of its own."""
+    async def agent(
+        self, era: str = NEW, name: str = "test-agent", person: Callable[[Any], Any] | None = None
+    ) -> Wire:
+        """An MCP client on a pipe of its own; ``person`` answers what is asked through it."""
         process = await self._front_end("codeforge-mcp")
         assert process.stdin is not None
         assert process.stdout is not None
-        wire = Wire(process.stdout, process.stdin, era=era, name=name)
+        wire = Wire(process.stdout, process.stdin, era=era, name=name, person=person)
         await wire.start()
         return wire
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.model.policy import Decision, ToolCall
+from codeforge_ls.model.policy import Decision, PolicyLayer, PolicyProfile, ToolCall
 from codeforge_ls.policy.evaluate import evaluate
 from codeforge_ls.policy.globs import matches
-from codeforge_ls.policy.guard import protected_files
 from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.masking import shielded
 from codeforge_ls.policy.paths import resolve_path
 
 CASES = json.loads((Path(__file__).parent / "paths.json").read_text())
@@ -34,7 +35,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (ws / folder).mkdir(parents=True, exist_ok=True)
     (base / "ws-evil").mkdir()
-    for name in (".env", "secrets/k", "src/a.py", "pkg/secrets/k", "../outside", "../outdir/x"):
+    for name in (
+        ".env",
+        ".git/config",
+        "secrets/k",
+        "src/a.py",
+        "pkg/secrets/k",
+        "../outside",
+        "../outdir/x",
+    ):
         (ws / name).write_text("x")
     (ws / "link_to_env").symlink_to(".env")
     (ws / "dirlink").symlink_to("secrets")
@@ -71,6 +80,13 @@ def test_closed_paths_are_denied_to_every_tool_and_open_ones_are_not(root: Path)
     wrong += [
         (t, c) for c in CASES["open"] for t in ("Read", "Edit", "Write") if answer(t, c) is not Decision.ALLOW
     ]
+    readers = ("Read", "Grep", "Glob")
+    wrong += [
+        (t, c)
+        for c in CASES["never_shown"]
+        for t in (*readers, *writers)
+        if answer(t, c) is not Decision.DENY
+    ]
     wrong += [("Read", c) for c in CASES["never_written"] if answer("Read", c) is not Decision.ALLOW]
     assert wrong == []
 
@@ -90,10 +106,17 @@ def test_commands_that_name_them_through_links_are_denied_too(root: Path) -> Non
         assert evaluate(layers, ToolCall(tool="Bash", command=command), root).decision is Decision.DENY, (
             command
         )
-    assert (
-        evaluate(layers, ToolCall(tool="Bash", command="cat goodlink .git/config"), root).decision
-        is Decision.ALLOW
-    )
+    for command, decision in (
+        ("cat goodlink", Decision.ALLOW),
+        ("ls .git .vscode", Decision.ALLOW),
+        ("grep -r x --exclude-dir=.git .", Decision.ALLOW),
+        ("find . -not -path './.git/*'", Decision.ALLOW),
+        ("cat .git/config", Decision.DENY),
+        ("head -5 gitlink/config", Decision.DENY),
+        ("rg x .codeforge", Decision.DENY),
+        ("wc < .bashrc", Decision.DENY),
+    ):
+        assert evaluate(layers, ToolCall(tool="Bash", command=command), root).decision is decision, command
 
 
 def test_both_readings_of_a_path(root: Path) -> None:
@@ -139,8 +162,22 @@ def test_globs(pattern: str, path: str, expected: bool) -> None:
 
 
 def test_what_a_sandbox_has_to_mask(root: Path) -> None:
-    found = {path.relative_to(root).as_posix() for path in protected_files(root)}
-    assert found == {".env", "secrets", "pkg/secrets"}
+    (root / "pkg/.vscode").mkdir(exist_ok=True)
+
+    def names(layers: Sequence[PolicyLayer] = ()) -> tuple[list[str], list[str]]:
+        found = shielded(root, layers)
+        hidden, fixed = ([path.relative_to(root).as_posix() for path in part] for part in found)
+        return sorted(hidden), sorted(fixed)
+
+    assert names() == ([".env", "pkg/secrets", "secrets"], [".codeforge", "pkg/.vscode"])
+    # what may not be read may not be read by a command either
+    rules = (
+        {"specifier": {"tool": "Read"}, "decision": "allow", "path_allow": ["deploy/**"]},
+        {"specifier": {"tool": "Read"}, "decision": "deny", "path_allow": ["deploy/**", "certs/**"]},
+        {"specifier": {"tool": "*"}, "decision": "allow"},
+    )
+    closed = PolicyProfile.model_validate({"name": "closed", "rules": rules, "protected_paths": ["src/**"]})
+    assert names([PolicyLayer(profile=closed)])[0] == [".env", "certs", "pkg/secrets", "secrets", "src"]
 
 
 def test_only_a_users_own_rule_that_spells_it_out_lifts_the_guard(root: Path, tmp_path: Path) -> None:

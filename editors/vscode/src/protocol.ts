@@ -73,6 +73,7 @@ export interface Approval {
   title: string;
   preview: string;
   command: string | null;
+  offers: string[];
   decision: { reason: string; profile: string };
 }
 
