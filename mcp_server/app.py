@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 from mcp.server import MCPServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.types import CallToolResult, InputRequiredResult
@@ -16,13 +18,15 @@ from pydantic import AnyUrl
 from codeforge_ls import __version__
 from codeforge_ls.model.base import new_id
 from codeforge_ls.model.errors import InvalidInput
-from mcp_server.calls import Connection, ToolCallContext, error_result
+from mcp_server.calls import PIPE, Connection, ToolCallContext, error_result
 from mcp_server.handshake import INSTRUCTIONS, NAME, TITLE
 from mcp_server.resources import add_resources, reading
 from mcp_server.tools import build_tools
 
 if TYPE_CHECKING:
     from codeforge_ls.operations.host import WorkspaceHost
+
+LEAVE_SECONDS = 0.3  # to record that the client has left
 
 
 class CodeForgeServer(MCPServer[Any]):
@@ -46,16 +50,24 @@ class CodeForgeServer(MCPServer[Any]):
         return await super().read_resource(uri, context)
 
 
-def build(host: WorkspaceHost | None = None) -> MCPServer[Any]:
+def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer[Any]:
     """The server with all tools and resources.
 
-    The daemon gives each connection its own state. With a ``host`` the server can also be run on its own, as one
-    connection; without one its tools answer ``unavailable`` there.
+    On the pipe the daemon gives each connection its own state. With a ``host`` each time the server is run is a
+    connection, as over HTTP for each client; without one its tools answer ``unavailable`` then.
     """
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[Any]) -> AsyncIterator[Connection | None]:
-        yield Connection(host, new_id("mcp")) if host is not None else None
+        if host is None:
+            yield None
+            return
+        connection = Connection(host, new_id(front_end), front_end)
+        try:
+            yield connection
+        finally:
+            with anyio.move_on_after(LEAVE_SECONDS, shield=True), contextlib.suppress(Exception):
+                await connection.end()
 
     handlers, level = list(logging.root.handlers), logging.root.level
     rich = sys.modules.setdefault("rich", cast("Any", None))  # which the SDK would import to log in colours

@@ -18,6 +18,7 @@ from codeforge_ls.opening import imported, open_workspace
 from codeforge_ls.standby import Standby
 
 if TYPE_CHECKING:
+    from codeforge_ls.daemon.http_door import HttpDoor
     from codeforge_ls.model.base import JsonValue
     from codeforge_ls.operations import Operations
     from codeforge_ls.workspace import Workspace
@@ -63,6 +64,7 @@ class Host:
         self._started = time.monotonic()
         self._standby = Standby()
         self._imported = asyncio.Event()
+        self.http_door: Callable[[], HttpDoor] | None = None  # a daemon has one, an embedded session none
 
     async def prepare(self) -> None:
         """Start what is to import its code while this process imports that of the first session."""
@@ -103,21 +105,21 @@ class Host:
             "version": __version__,
             "root": str(self.root),
             "uptime_seconds": round(time.monotonic() - self._started, 1),
-            "workspace_open": self._opened() is not None,
+            "workspace_open": self.opened() is not None,
             "idle_seconds": self.idle_seconds(),
             "watchdog": dict(self._watchdog.report()),
         }
 
     def is_busy(self) -> bool:
         """Whether a run, or something else that must not be cut off, is under way."""
-        workspace = self._opened()
+        workspace = self.opened()
         if workspace is None:
             return self._opening is not None and not self._opening.done()
         return workspace.busy()
 
     def lost(self) -> str:
         """Why the daemon cannot go on: its state folder is gone, and with it the log. Empty while it can."""
-        workspace = self._opened()
+        workspace = self.opened()
         # The database, not the folder: a writer of the index that just began may make the folder again.
         there = workspace is None or (workspace.state / "state.db").is_file()
         return "" if there else f"its state folder {workspace.state if workspace else ''} was removed"
@@ -127,7 +129,7 @@ class Host:
         return self._wanted_idle() if self.root.is_dir() else min(ROOTLESS_SECONDS, self._wanted_idle())
 
     def _wanted_idle(self) -> float:
-        workspace = self._opened()
+        workspace = self.opened()
         if workspace is not None:
             return float(workspace.settings.daemon.idle_seconds)
         given = self._overrides.get("daemon.idle_seconds") or os.environ.get(
@@ -140,7 +142,7 @@ class Host:
 
     async def reload(self) -> None:
         """Read the settings again (SIGHUP). What is wrong with them is logged; the old ones stay."""
-        workspace = self._opened()
+        workspace = self.opened()
         if workspace is None:
             return
         outcome = await workspace.reload_settings(None)
@@ -167,7 +169,8 @@ class Host:
 
         await asyncio.to_thread(stop_logging)
 
-    def _opened(self) -> Workspace | None:
+    def opened(self) -> Workspace | None:
+        """The workspace, if it is open."""
         done = self._opening is not None and self._opening.done() and not self._failed(self._opening)
         return self._opening.result() if done and self._opening is not None else None
 

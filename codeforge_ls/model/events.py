@@ -17,6 +17,7 @@ class EventType(StrEnum):
     WORKSPACE_OPENED = "workspace.opened"
     WORKSPACE_CLOSED = "workspace.closed"
     CONFIG_CHANGED = "config.changed"
+    HTTP_DOOR_CHANGED = "http_door.changed"
     KEYS_CHANGED = "keys.changed"
     POLICY_CHANGED = "policy.changed"
     TRUST_CHANGED = "trust.changed"
