@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server import MCPServer
@@ -70,7 +69,6 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
                 await connection.end()
 
     handlers, level = list(logging.root.handlers), logging.root.level
-    rich = sys.modules.setdefault("rich", cast("Any", None))  # which the SDK would import to log in colours
     server = CodeForgeServer(
         NAME,
         title=TITLE,
@@ -80,8 +78,6 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
         lifespan=lifespan,
         log_level="WARNING",
     )
-    if rich is None:
-        del sys.modules["rich"]
     # The SDK sets up the root logger; ours belongs to `codeforge_ls.logs`.
     for handler in set(logging.root.handlers) - set(handlers):
         logging.root.removeHandler(handler)
