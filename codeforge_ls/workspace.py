@@ -49,7 +49,7 @@ from codeforge_ls.model.events import Event, EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
 from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.llm import Message, ModelRequest
-from codeforge_ls.model.modes import mode_named
+from codeforge_ls.model.modes import LOOK, mode_named
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
@@ -232,6 +232,8 @@ class Workspace:
         gate = Gate(store, consent, applier, ALL_TOOLS, context)
 
         async def opening(run: Run) -> Sequence[Message]:
+            if not mode_named(run.mode).tools <= LOOK:
+                checkpoints.prepare()  # while the model thinks
             repo_map = None
             readable = context(run.layers).may_read
             with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
@@ -282,7 +284,7 @@ class Workspace:
             runs=runs,
             plans=Plans(store, runs),
             opened_at=time.time(),
-            watcher=_watcher(root, index, config.current),
+            watcher=_watcher(root, index, checkpoints, config.current),
             on_index_status=index.on_status,
         )
 
@@ -433,11 +435,16 @@ def _yaml_files(folder: Path) -> list[Path]:
     return []
 
 
-def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
+def _watcher(root: Path, index: Index, checkpoints: Checkpoints, settings: Settings) -> Watcher | None:
     """Our own watch, unless the setting leaves it to editors: terminals and agents have none."""
     if settings.lsp.watch is WatchMode.CLIENT:
         return None
-    return Watcher(root, index.files_changed, settings.index.exclude, since=index.started_at)
+
+    async def changed(paths: Sequence[str]) -> None:
+        checkpoints.note(paths)
+        await index.files_changed(paths)
+
+    return Watcher(root, changed, settings.index.exclude, since=index.started_at)
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +22,7 @@ from codeforge_ls.checkpoints import Checkpoints
 from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Outcome, Tool, content_hash
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
-from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.events import PROGRESS, Delta, EventDraft, EventType
 from codeforge_ls.model.limits import ExecMode, Execution, NetworkMode
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.policy.masking import shielded
@@ -113,7 +113,7 @@ class Applier:
         lines = [f"{change.change} {change.path} (+{change.added} -{change.removed})" for change in files]
         return Applied(
             outcome=Outcome.APPLIED,
-            output=clip("\n".join(lines) + "\n" + diff_of(changes), 6000),
+            output=clip("\n".join(lines) + "\n" + diff_of(changes), 6000) + _not_whole(checkpoint),
             checkpoint_id=checkpoint.id,
             files=files,
         )
@@ -218,7 +218,8 @@ class Applier:
     async def rewind(self, action: Action, rewind: Rewind) -> Applied:
         """Restore a checkpoint; open documents are edited in their editor."""
         unsaved = await self.rewinder.unsaved(rewind.only or ())
-        restored = await self.rewinder.restore(rewind.checkpoint, action.stream, rewind.only)
+        with self._telling(action):
+            restored = await self.rewinder.restore(rewind.checkpoint, action.stream, rewind.only)
         await self.store.append(
             _created(action, restored.safety, unsaved),
             EventDraft(
@@ -239,17 +240,35 @@ class Applier:
             checkpoint_id=restored.safety.id,
         )
 
+    def prepare(self) -> None:
+        """Something may be changed soon: have ready for the checkpoint what can be ready."""
+        self.checkpoints.prepare()
+
+    @contextlib.contextmanager
+    def _telling(self, action: Action) -> Iterator[None]:
+        """Meanwhile say to whoever follows the stream how far the checkpoint is."""
+
+        def tell(_percent: float | None, message: str) -> None:
+            self.store.publish_delta(
+                Delta(stream=action.stream, event_id=action.id, channel=PROGRESS, offset=0, text=message)
+            )
+
+        with self.checkpoints.telling(tell):
+            yield
+
     async def _checkpoint(self, action: Action, paths: Sequence[str]) -> Checkpoint:
         """A picture of the tree before the action. Without it the action is denied."""
         call = action.call_id or action.id
         try:
-            checkpoint = await self.checkpoints.create(
-                action.stream,
-                label=f"codeforge-checkpoint: {action.tool.value} {call}",
-                kind=CheckpointKind.ACTION,
-                call_id=call,
-                force=paths,
-            )
+            with self._telling(action):
+                checkpoint = await self.checkpoints.create(
+                    action.stream,
+                    label=f"codeforge-checkpoint: {action.tool.value} {call}",
+                    kind=CheckpointKind.ACTION,
+                    call_id=call,
+                    force=paths,
+                    nothing_else=bool(paths),
+                )
         except CodeForgeError as error:
             raise Denied(
                 f"No checkpoint could be taken, so nothing was done: {error.message}", hint=error.hint
@@ -260,6 +279,16 @@ class Applier:
 
 def _failed(result: CommandResult) -> bool:
     return bool(result.timed_out or result.limit or result.exit_code)
+
+
+def _not_whole(checkpoint: Checkpoint) -> str:
+    """What a person must know before they rely on a checkpoint of a folder that is too large."""
+    if not checkpoint.only_named:
+        return ""
+    return (
+        f"\n[The checkpoint holds only files that edits named, as there are {checkpoint.only_named}: what commands"
+        " change cannot be taken back. Let .gitignore name the folders of data or build output.]"
+    )
 
 
 def _ran(
@@ -278,7 +307,7 @@ def _ran(
         ending = f"ended by a limit: {result.limit}"
     return Applied(
         outcome=outcome,
-        output=clip(f"{result.output.rstrip()}\n[{ending}{note}]".lstrip()),
+        output=clip(f"{result.output.rstrip()}\n[{ending}{note}]".lstrip()) + _not_whole(checkpoint),
         data={
             "exit_code": result.exit_code,
             "timed_out": result.timed_out,

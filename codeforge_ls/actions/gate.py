@@ -133,6 +133,7 @@ class Gate:
                 data={"dry_run": True},
             )  # fmt: skip
         if decision.decision is Decision.ASK:
+            self._applier.prepare()  # while a person thinks
             await self._ask(passage, effects, prepared)
         return await self._apply(passage, effects, prepared)
 

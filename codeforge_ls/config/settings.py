@@ -192,6 +192,17 @@ class DaemonSettings(Section):
     """Seconds without a client and without a run until it leaves."""
 
 
+class McpSettings(Section):
+    """Agents that call over HTTP instead of through the pipe. `codeforge mcp http` says where, and how they get in."""
+
+    http: bool = Field(default=False, json_schema_extra=TRUSTED)
+    """Whether the daemon serves MCP on 127.0.0.1, to whoever of your own programs has the token."""
+    port: int = Field(default=0, ge=0, le=65_535, json_schema_extra=TRUSTED)
+    """The port. 0: one chosen for the workspace, the same each time unless it is taken."""
+    session_seconds: float = Field(default=1800, ge=1, le=86_400, json_schema_extra=TRUSTED)
+    """Seconds without a call until a client counts as gone, also when its program still runs."""
+
+
 class EventSettings(Section):
     """The log of everything that was done."""
 
@@ -285,6 +296,7 @@ class Settings(BaseSettings):
     search: SearchSettings = SearchSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     daemon: DaemonSettings = DaemonSettings()
+    mcp: McpSettings = McpSettings()
     events: EventSettings = EventSettings()
     log: LogSettings = LogSettings()
     lsp: LspSettings = LspSettings()
