@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 
+from codeforge_ls import redaction
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import InvalidInput, NotFound
 
@@ -33,38 +34,12 @@ DRAIN_SECONDS, DRAIN_ROUNDS = 2.0, 10  # without a single line written, looked a
 NOISY = ("httpx", "httpcore", "asyncio", "mcp", "pygls", "LiteLLM", "git", "watchfiles", "urllib3")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
-SECRET_SHAPES = re.compile(
-    r"""
-      (?P<keep>\b(?:authorization|x-api-key|api[_-]?key|access[_-]?token|auth[_-]?token|token|secret|password|passwd)
-        ["']?\s*[:=]\s*["']?(?:(?:bearer|basic|token)\s+)?)[^\s"',;&]{6,}
-    | (?P<bearer>\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}
-    | (?P<url>://[^\s/:@]{0,256}:)[^\s/@]{1,512}(?=@)
-    | \b(?:sk|rk|pk)-[A-Za-z0-9_-]{12,}
-    | \b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|hf_)[A-Za-z0-9_-]{10,}
-    | \bA(?:KIA|SIA)[A-Z0-9]{16}\b
-    | \bAIza[A-Za-z0-9_-]{30,}
-    | \beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*)?
-    | -----BEGIN\ [A-Z ]{0,30}PRIVATE\ KEY-----[\s\S]*?(?:-----END[^\n]*|\Z)
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-SECRET_NAMES = re.compile(r"(_KEY|_TOKEN|_SECRET|_PASSWORD)$")
-HIDDEN = "[redacted]"
-
 
 def redact(text: str) -> str:
-    """The text, cut to 32 Ki characters, without what looks like a secret or is one in the environment."""
+    """The text, cut to 32 Ki characters, without what looks like a secret or is known to be one."""
     cut = len(text) > MAX_TEXT + MARGIN
-    text = text[: MAX_TEXT + MARGIN] if cut else text
-    for secret in _logging.secrets:
-        text = text.replace(secret, HIDDEN)
-    text = SECRET_SHAPES.sub(_hide, text)
+    text = redaction.scrub(text[: MAX_TEXT + MARGIN] if cut else text)
     return text[:-MARGIN] + " [cut]" if cut else text
-
-
-def _hide(match: re.Match[str]) -> str:
-    kept = match["keep"] or match["bearer"] or match["url"] or ""
-    return kept + HIDDEN
 
 
 class _Dropping(logging.handlers.QueueHandler):
@@ -185,7 +160,6 @@ class _Logging:
     """What one process has running: the queue's handler, the listener that writes, the count of drops."""
 
     def __init__(self) -> None:
-        self.secrets: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._dropped = 0
         self._handler: _Dropping | None = None
@@ -202,7 +176,7 @@ class _Logging:
 
     def start(self, service: str, state: Path | None, level: str) -> None:
         self.stop()
-        self.secrets = tuple(v for k, v in os.environ.items() if SECRET_NAMES.search(k) and len(v) >= 8)
+        redaction.know_environment(os.environ)
         self._dropped = 0
         target = _target(service, state)
         waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)

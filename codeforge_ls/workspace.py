@@ -10,13 +10,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codeforge_ls.actions.apply import Applier
+from codeforge_ls.actions.apply import Applier, merged_event
 from codeforge_ls.actions.authority import Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
+from codeforge_ls.actions.consent import Consent
 from codeforge_ls.actions.documents import DocumentHub
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.judge import Readable
+from codeforge_ls.actions.merging import Merger
 from codeforge_ls.actions.pending import PendingActions
 from codeforge_ls.actions.repo_map import counted_map, readable_map
 from codeforge_ls.actions.rewind import Rewinder, finished_restore
@@ -39,25 +41,30 @@ from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.llm.embedder import LitellmEmbedder
 from codeforge_ls.llm.retry import RetryPolicy
-from codeforge_ls.model.actions import Actor, ActorKind
+from codeforge_ls.model.actions import SYSTEM, Actor, ActorKind
 from codeforge_ls.model.base import Frozen, JsonValue
 from codeforge_ls.model.checkpoints import Restored
 from codeforge_ls.model.errors import CodeForgeError
-from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.events import Event, EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
+from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.llm import Message, ModelRequest
-from codeforge_ls.model.modes import mode_named
+from codeforge_ls.model.modes import LOOK, mode_named
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
-from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.library import PolicyLibrary, effective_limits
 from codeforge_ls.policy.syntax import warm
 from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
-from codeforge_ls.runs.service import Runs
-from codeforge_ls.sandbox import Sandbox
+from codeforge_ls.runs.provenance import mark_of
+from codeforge_ls.runs.service import RunRequest, Runs
+from codeforge_ls.sandbox import Place, Sandbox, probe
+from codeforge_ls.sandbox.layer import sweep
+from codeforge_ls.sandbox.limits import resolved
 from codeforge_ls.store import Store
+from codeforge_ls.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +92,10 @@ class Workspace:
     policy_writer: PolicyWriter
     authority: Authority
     approvals: Broker
+    vault: Vault
     sandbox: Sandbox
     backend: LitellmBackend
+    merger: Merger
     gate: Gate
     runs: Runs
     plans: Plans
@@ -105,17 +114,22 @@ class Workspace:
 
     @classmethod
     async def open(
-        cls, root: Path, state: Path, config: ConfigStore, index: Index, environment: Mapping[str, str]
+        cls,
+        root: Path,
+        state: Path,
+        config: ConfigStore,
+        index: Index,
+        environment: Mapping[str, str],
+        vault: Vault,
     ) -> Workspace:
         """Open the state of a root and start its services, around an index that is at work already.
 
-        ``environment`` is that of the workers.
+        ``environment`` is that of the workers, without the keys that the ``vault`` holds.
         """
         checkpoints = Checkpoints(root, state)
         # These wait for other programs and for the disk, so they do it together.
-        probing = asyncio.create_task(
-            Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
-        )
+        place = Place(state, state.name)
+        probing = asyncio.create_task(probe(config.current.sandbox, place))
         reading = asyncio.create_task(asyncio.to_thread(_library, root, config.current))
         try:
             store = await Store.open(state / "state.db")
@@ -125,7 +139,7 @@ class Workspace:
         try:
             sandbox, policies, restored = await asyncio.gather(probing, reading, checkpoints.recover())
             workspace = cls._compose(
-                root, state, store, config, index, environment, sandbox, policies, checkpoints
+                root, state, store, config, index, environment, vault, sandbox, policies, checkpoints
             )
         except BaseException:
             await store.close()  # its thread would keep the process alive
@@ -146,6 +160,7 @@ class Workspace:
         config: ConfigStore,
         index: Index,
         environment: Mapping[str, str],
+        vault: Vault,
         sandbox: Sandbox,
         policies: PolicyLibrary,
         checkpoints: Checkpoints,
@@ -153,6 +168,7 @@ class Workspace:
         """Build the services and connect them; nothing but the index is at work yet."""
         backend = LitellmBackend(
             env=environment,
+            keys=vault.get,
             retry=RetryPolicy(retries=config.current.llm.retries),
             on_crash=_crash_recorder(store),
         )
@@ -185,6 +201,17 @@ class Workspace:
                 checkpoint=store.checkpoint,
             )
 
+        def execution(actor: Actor, layers: Sequence[PolicyLayer], request: RunRequest) -> Execution:
+            limits = effective_limits(layers)[2]
+            found = resolved(
+                config.current.sandbox, request.exec_mode, limits, request.limits,
+                only_tighten=not actor.is_person,
+            )  # fmt: skip
+            sandbox.require(found.mode)
+            return found
+
+        place = Place(state)
+        merger = Merger(files, checkpoints, state / "merging")
         applier = Applier(
             root=root,
             files=files,
@@ -192,14 +219,21 @@ class Workspace:
             rewinder=Rewinder(files, checkpoints, store),
             sandbox=sandbox,
             store=store,
+            merger=merger,
+            layers=place.layers,
+            execution=lambda layers: resolved(config.current.sandbox, None, effective_limits(layers)[2]),
             command_seconds=lambda: config.current.runs.command_timeout_seconds,
             on_changed=_refresher(index),
         )
-        gate = Gate(
-            store, broker, applier, ALL_TOOLS, context, lambda: config.current.approvals.timeout_seconds
+        writer = PolicyWriter(root, policies, store)
+        consent = Consent(
+            store, broker, writer, authority.revision, lambda: config.current.approvals.timeout_seconds
         )
+        gate = Gate(store, consent, applier, ALL_TOOLS, context)
 
         async def opening(run: Run) -> Sequence[Message]:
+            if not mode_named(run.mode).tools <= LOOK:
+                checkpoints.prepare()  # while the model thinks
             repo_map = None
             readable = context(run.layers).may_read
             with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
@@ -208,7 +242,9 @@ class Workspace:
                     MAP_BUDGET,
                     lambda text: backend.count_tokens(run.model, text),
                 )
-            return first_messages(root, mode_named(run.mode), run.task, repo_map)
+            return first_messages(
+                root, mode_named(run.mode), run.execution, run.task, repo_map, mark_of(run.id)
+            )
 
         runs = Runs(
             store,
@@ -224,6 +260,7 @@ class Workspace:
                 opening=opening,
                 max_result=lambda: config.current.runs.max_result_bytes,
             ),
+            execution,
             config.current.runs.max_concurrent,
         )
         return cls(
@@ -236,26 +273,35 @@ class Workspace:
             files=files,
             checkpoints=checkpoints,
             policies=policies,
-            policy_writer=PolicyWriter(root, policies, store),
+            policy_writer=writer,
             authority=authority,
             approvals=broker,
+            vault=vault,
             sandbox=sandbox,
             backend=backend,
+            merger=merger,
             gate=gate,
             runs=runs,
             plans=Plans(store, runs),
             opened_at=time.time(),
-            watcher=_watcher(root, index, config.current),
+            watcher=_watcher(root, index, checkpoints, config.current),
             on_index_status=index.on_status,
         )
 
     async def _start(self, restored: Restored | None) -> None:
+        await self.approvals.reconcile()
         await self.runs.reconcile()
         await self.plans.reconcile()
         await self.store.append(
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
         await self.files.recover()
+        if finished := await self.merger.recover():
+            plan, merge = finished
+            await self.store.append(merged_event(plan, merge, SYSTEM.label, after_crash=True))
+            await self.index.files_changed([change.path for change in merge.files])
+        await asyncio.to_thread(sweep, Place(self.state).layers)
+        self.store.subscribe(self._release_ended)
         if restored:
             await self.store.append(*finished_restore(restored))
             await self.index.files_changed([""])
@@ -266,6 +312,13 @@ class Workspace:
         ]
         if self.watcher:
             self._background.append(asyncio.create_task(self._watch(self.watcher), name="begin-to-watch"))
+
+    def _release_ended(self, event: Event) -> None:
+        """What the sandbox keeps warm for a run ends with it."""
+        if event.type in (EventType.RUN_COMPLETED, EventType.RUN_SUSPENDED):
+            release = asyncio.create_task(self.sandbox.release(event.stream.removeprefix("run:")))
+            self._background.append(release)
+            release.add_done_callback(self._background.remove)
 
     def busy(self) -> bool:
         """Whether something is at work that a shutdown would interrupt."""
@@ -278,6 +331,9 @@ class Workspace:
         if options is None:
             outcome = await asyncio.to_thread(self.config.reload)
             await asyncio.to_thread(self.policies.reload)
+            await asyncio.to_thread(self.vault.reload)
+            for problem in self.vault.problems:
+                log.warning("keys: %s", problem)
         else:  # without a pause, so that a session that leaves meanwhile leaves nothing behind
             outcome = self.config.take_options(options)
         for look in list(self.on_config_problems):
@@ -310,6 +366,7 @@ class Workspace:
             _within(2.5, "the model worker", self.backend.close()),
             _within(2.5, "the index", self.index.stop()),
             _within(2.5, "the checkpoints", self.checkpoints.close()),
+            _within(2.5, "the sandbox", self.sandbox.release()),
         )
         await _within(0.5, "the store", self.store.close())
 
@@ -343,7 +400,8 @@ class Workspace:
     def _stamps(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
         folders = self.policies.directories
-        files = [*self.config.watched_files, *(file for folder in folders for file in _yaml_files(folder))]
+        policies = (file for folder in folders for file in _yaml_files(folder))
+        files = [self.vault.file, *self.config.watched_files, *policies]
         for path in files:
             with contextlib.suppress(OSError):
                 status = path.stat()
@@ -377,11 +435,16 @@ def _yaml_files(folder: Path) -> list[Path]:
     return []
 
 
-def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
+def _watcher(root: Path, index: Index, checkpoints: Checkpoints, settings: Settings) -> Watcher | None:
     """Our own watch, unless the setting leaves it to editors: terminals and agents have none."""
     if settings.lsp.watch is WatchMode.CLIENT:
         return None
-    return Watcher(root, index.files_changed, settings.index.exclude, since=index.started_at)
+
+    async def changed(paths: Sequence[str]) -> None:
+        checkpoints.note(paths)
+        await index.files_changed(paths)
+
+    return Watcher(root, changed, settings.index.exclude, since=index.started_at)
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:

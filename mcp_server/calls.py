@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, InputRequiredResult, TextContent
 
+from codeforge_ls import redaction
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import JsonObject, new_id
 from codeforge_ls.model.errors import CodeForgeError, LimitReached, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
+from mcp_server.elicitation import CallQuestions, Parked, ParkedCalls, fingerprint
 
 if TYPE_CHECKING:
     from codeforge_ls.operations import Operations
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
 CALL_SECONDS = 50.0  # many clients give a call up after 60; a pending edit answers by itself after 45
 PROGRESS_SECONDS = 4.0  # clients are promised a sign of life at least every 5
 TICK_SECONDS = 0.5  # how often new progress is passed on
+PIPE = "mcp"  # the front end of who comes by ``codeforge-mcp``
 MAX_CALLS = 32  # calls under way on one connection; an agent that sends more is told so
 MAX_NAME = 80  # characters of what a client calls itself
 ERROR_META = "codeforge/error"
 KEY_META = "codeforge/idempotencyKey"  # of a request: at most one call with it has an effect
 REPLAYED_META = "codeforge/replayed"  # of a result: it is that of an earlier call with the same key
+UNTRUSTED_META = (
+    "codeforge/untrusted"  # of a result: it holds text of the repository, which nobody vouches for
+)
 MAX_TEXT = 40_000  # characters of one result: clients cut or hide longer ones
 
 ToolCallContext: TypeAlias = Context[Any, Any]  # the SDK's own types of a lifespan and a transport request
@@ -37,11 +43,14 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """One client's connection. ``session`` is our id of it; the workspace is opened by its first call."""
+    """One client's connection. ``session`` is our id of it, ``front_end`` the door it came in by; the workspace is
+    opened by its first call."""
 
-    def __init__(self, host: WorkspaceHost, session: str) -> None:
-        self._host, self.session = host, session
+    def __init__(self, host: WorkspaceHost, session: str, front_end: str = PIPE) -> None:
+        self._host, self.session, self.front_end = host, session, front_end
         self._calls: set[asyncio.Task[JsonObject]] = set()
+        self._parked = ParkedCalls()
+        self._attached_questions: set[Callable[[], None]] = set()
         self._attached: asyncio.Task[Actor] | None = None
 
     async def call(
@@ -50,26 +59,44 @@ class Connection:
         arguments: JsonObject,
         context: ToolCallContext,
         on_replay: Callable[[], None] = lambda: None,
-    ) -> JsonObject:
+    ) -> JsonObject | InputRequiredResult:
         """Run one operation, under the idempotency key of the request if it has one; ``on_replay`` is called when the
-        answer was given before. Raises ``CodeForgeError``; ``LimitReached`` after ``CALL_SECONDS``."""
+        answer was given before. The answer may be a question to the client's person, who answers by the next call.
+        Raises ``CodeForgeError``; ``LimitReached`` after ``CALL_SECONDS``."""
         if len(self._calls) >= MAX_CALLS:
             raise LimitReached(f"{MAX_CALLS} calls are under way.", hint="Wait for their answers first.")
-        news = _News()
-        actor = Actor(kind=ActorKind.MCP, name=_client_name(context), session=self.session)
-        request_id.set(new_id("req"))
-        key = _key(context)
-        work = self._run(operation, {**arguments, **key}, actor, news, on_replay)
-        task = asyncio.create_task(work, name=f"mcp-{operation}")
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        news, key, call = _News(), _key(context), fingerprint(operation, arguments)
+        if context.request_state is not None:
+            parked = self._parked.resume(context.request_state, call, context.input_responses)
+        elif (waiting := self._parked.asked_already(call)) is not None:
+            return waiting
+        else:
+            actor = Actor(kind=ActorKind.MCP, name=_client_name(context), session=self.session)
+            request = new_id("req")
+            request_id.set(request)
+            questions = CallQuestions(context, request, actor.name)
+            parked = Parked(call, actor, questions)
+        if parked.is_over:  # the first time, or when it has answered by now that it still waits
+            work = self._run(operation, {**arguments, **key}, news, on_replay, parked)
+            parked.task = asyncio.create_task(work, name=f"mcp-{operation}")
+            self._calls.add(parked.task)
+            parked.task.add_done_callback(self._calls.discard)
+        waits_for_client = False
         try:
-            return await _watch(task, news, context, goes_on=bool(key))
+            answer = await _watch(parked, news, context, goes_on=bool(key))
+            if answer is None:
+                waits_for_client = True
+                return self._parked.park(parked)
+            return answer
         finally:
-            task.cancel()  # no effect on a finished one; the others are cancelled calls and those out of time
+            if not waits_for_client and parked.task is not None:
+                parked.task.cancel()  # no effect on a finished one; else a cancelled call or one out of time
 
     async def end(self) -> None:
         """Record that the client has left, if it was ever attached."""
+        self._parked.end()
+        for detach in list(self._attached_questions):
+            detach()
         if self._attached is not None and self._attached.done() and self._attached.exception() is None:
             await self._record(EventType.SESSION_DETACHED, self._attached.result())
 
@@ -77,19 +104,38 @@ class Connection:
         self,
         operation: str,
         arguments: JsonObject,
-        actor: Actor,
         news: _News,
         on_replay: Callable[[], None],
+        parked: Parked,
     ) -> JsonObject:
+        actor = parked.actor
         operations: Operations = await self._host.operations()
         if self._attached is None or (self._attached.done() and self._attached.exception()):
             self._attached = asyncio.create_task(self._record(EventType.SESSION_ATTACHED, actor))
         await asyncio.shield(self._attached)  # what this client does next is on record after its coming
-        return await operations.call(operation, arguments, actor, news, on_replay=on_replay)
+        # Over HTTP an answer is one step further away from a person: no question goes there.
+        if self.front_end == PIPE and parked.questions.can_ask_its_person and not parked.is_attached:
+            await self._attach(parked)
+        try:
+            return await operations.call(operation, arguments, actor, news, on_replay=on_replay)
+        finally:
+            if parked.detach is not None:  # not before an answer that is still to come
+                parked.questions.when_settled(parked.detach)
+
+    async def _attach(self, parked: Parked) -> None:
+        """Let the call's questions reach the client's person, until none waits any more."""
+        leave = (await self._host.workspace()).approvals.attach(parked.questions)
+
+        def detach() -> None:
+            self._attached_questions.discard(detach)
+            leave()
+
+        parked.detach = detach
+        self._attached_questions.add(detach)
 
     async def _record(self, kind: EventType, actor: Actor) -> Actor:
         workspace = await self._host.workspace()
-        payload: JsonObject = {"client": actor.name, "front_end": "mcp"}
+        payload: JsonObject = {"client": actor.name, "front_end": self.front_end}
         draft = EventDraft(stream=f"session:{self.session}", type=kind, payload=payload, actor=actor.label)
         await workspace.store.append(draft)
         return actor
@@ -109,18 +155,25 @@ class _News:
 
 
 async def _watch(
-    task: asyncio.Task[JsonObject], news: _News, context: ToolCallContext, *, goes_on: bool
-) -> JsonObject:
-    """Wait for the operation; pass its progress on, and make some when there is none. ``goes_on``: it has a key and
-    ends by itself, whoever waits."""
+    parked: Parked, news: _News, context: ToolCallContext, *, goes_on: bool
+) -> JsonObject | None:
+    """Wait for the operation; pass its progress on, and make some when there is none. None: a question waits, which
+    the client is to answer by its next call. ``goes_on``: it has a key and ends by itself, whoever waits."""
+    task, questions = parked.task, parked.questions
+    assert task is not None  # noqa: S101 - started by the caller
     loop = asyncio.get_running_loop()
     start = told = loop.time()
     sent = 0.0
     while not task.done():
-        await asyncio.wait({task}, timeout=TICK_SECONDS)
+        asked = asyncio.ensure_future(questions.asked.wait())
+        await asyncio.wait({task, asked}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
         now = loop.time()
         if task.done():
             break
+        if questions.question is not None:
+            return None
+        questions.asked.clear()
         if now - start >= CALL_SECONDS:
             if goes_on:
                 raise LimitReached(
@@ -170,9 +223,10 @@ def _client_name(context: ToolCallContext) -> str:
 
 def error_result(error: CodeForgeError) -> CallToolResult:
     """An error as the model sees it, ``code: message hint``; programs find it whole in ``_meta``."""
-    text = f"{error.code}: {error.text}"[:MAX_TEXT]
+    text = redaction.hide(f"{error.code}: {error.text}")[:MAX_TEXT]
+    facts = redaction.hide_all(error.as_json())
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], is_error=True, _meta={ERROR_META: error.as_json()}
+        content=[TextContent(type="text", text=text)], is_error=True, _meta={ERROR_META: facts}
     )
 
 

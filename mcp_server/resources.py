@@ -7,7 +7,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from mcp.server.mcpserver.exceptions import ResourceError
+from mcp.types import InputRequiredResult
 
+from codeforge_ls import redaction
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import CodeForgeError, Unavailable
 from mcp_server.calls import ToolCallContext, connection_of, unexpected
@@ -44,11 +46,14 @@ async def _call(operation: str, arguments: JsonObject, context: ToolCallContext 
     if context is None:
         raise ResourceError("unavailable: There is no request.")
     try:
-        return await connection_of(context).call(operation, arguments, context)
+        answer = await connection_of(context).call(operation, arguments, context)
     except CodeForgeError as error:
         raise ResourceError(f"{error.code}: {error.text}") from error
     except Exception as error:
         raise ResourceError(unexpected(error).text) from error
+    if isinstance(answer, InputRequiredResult):
+        raise ResourceError("denied: A resource asks nobody.")
+    return redaction.hide_all(answer)
 
 
 def add_resources(server: MCPServer) -> None:

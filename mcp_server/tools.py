@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
+from codeforge_ls import redaction
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
 from codeforge_ls.model.index import Relation
@@ -18,6 +19,7 @@ from mcp_server import changing, looking
 from mcp_server.calls import (
     MAX_TEXT,
     REPLAYED_META,
+    UNTRUSTED_META,
     ToolCallContext,
     connection_of,
     error_result,
@@ -268,13 +270,13 @@ class OperationTool(Tool):
 
     async def run(
         self, arguments: dict[str, Any], context: ToolCallContext, convert_result: bool = False
-    ) -> CallToolResult:
+    ) -> CallToolResult | InputRequiredResult:
         """Check the types, call the operation, show its answer. Errors become results that the model reads."""
         del convert_result  # the answer is a finished result already
-        marks: JsonObject = {}
+        marks: JsonObject = {UNTRUSTED_META: True} if self.offer.annotations.read_only_hint else {}
         try:
             shown = await self._shown(arguments, context, lambda: marks.update({REPLAYED_META: True}))
-            return _result(shown, marks)
+            return shown if isinstance(shown, InputRequiredResult) else _result(shown, marks)
         except CodeForgeError as error:
             return error_result(error)
         except Exception as error:  # noqa: BLE001 - the border: nothing of it may reach the client
@@ -282,7 +284,7 @@ class OperationTool(Tool):
 
     async def _shown(
         self, raw: dict[str, Any], context: ToolCallContext, on_replay: Callable[[], None]
-    ) -> Shown:
+    ) -> Shown | InputRequiredResult:
         try:
             arguments = self.offer.arguments.model_validate(raw)
         except ValidationError as error:
@@ -290,6 +292,8 @@ class OperationTool(Tool):
         connection = connection_of(context)
         wanted = self.offer.translate(arguments)
         answer = await connection.call(self.offer.operation, wanted, context, on_replay)
+        if isinstance(answer, InputRequiredResult):
+            return answer
         if "status" not in answer and isinstance(refused := answer.get("error"), dict):
             raise error_from_json(refused)  # the gate's refusal of a tool that only looks
         if not answer:
@@ -337,6 +341,6 @@ def _wrong(tool: str, model: type[Arguments], error: ValidationError) -> Invalid
 
 
 def _result(shown: Shown, marks: JsonObject) -> CallToolResult:
-    facts = shown.facts.model_dump(mode="json") if shown.facts else None
-    text = TextContent(type="text", text=shown.text[:MAX_TEXT])
+    facts = redaction.hide_all(shown.facts.model_dump(mode="json")) if shown.facts else None
+    text = TextContent(type="text", text=redaction.hide(shown.text)[:MAX_TEXT])
     return CallToolResult(content=[text], structured_content=facts, _meta=marks or None)

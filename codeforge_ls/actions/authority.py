@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,14 @@ class Authority:
     broker: Broker
     configured: Callable[[], str]
     trusted: Callable[[], str]
+
+    def revision(self) -> str:
+        """The digest of every policy that is loaded: another one, and what was approved before is asked again."""
+        digest = hashlib.blake2b(self.configured().encode(), digest_size=16)
+        for name in self.library.names():
+            for layer in self.library.get(name):
+                digest.update(layer.model_dump_json().encode())
+        return digest.hexdigest()
 
     def default_profile(self, actor: Actor) -> str:
         """``policy.default``; else ``editor-interactive`` where an editor is attached or a foreign agent asks;

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from codeforge_ls.actions.apply import Applier
+from codeforge_ls.actions.consent import Consent, refusal
 from codeforge_ls.actions.judge import judge
 from codeforge_ls.actions.preview import describe
 from codeforge_ls.actions.tool import Answer, CommandLine, Prepared, Rewind, ToolContext, ToolKind, clip
-from codeforge_ls.approvals.broker import Broker
-from codeforge_ls.model.actions import Action, Applied, Effects, Outcome, action_hash
-from codeforge_ls.model.approvals import Approval, ApprovalState
-from codeforge_ls.model.base import Frozen, JsonObject, new_id
+from codeforge_ls.model.actions import Action, Applied, Effects, Outcome
+from codeforge_ls.model.approvals import Approval, Verdict
+from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.policy import Decision, PolicyDecision, PolicyLayer, PolicyScope
@@ -37,8 +37,10 @@ class _Passage:
     layers: tuple[PolicyLayer, ...]
     on_output: Callable[[str], None] | None
     started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0  # for a person, which is no time of the action's own
     decision: PolicyDecision | None = None
     approval: Approval | None = None
+    verdict: Verdict | None = None
 
     def draft(self, event: EventType, payload: JsonObject) -> EventDraft:
         """An event of this action, in its stream."""
@@ -56,18 +58,16 @@ class Gate:
     def __init__(
         self,
         store: Store,
-        broker: Broker,
+        consent: Consent,
         applier: Applier,
         tools: Sequence[ToolKind[Frozen]],
         context: Callable[[Sequence[PolicyLayer]], ToolContext],
-        approval_seconds: Callable[[], float],
     ) -> None:
         self._store = store
-        self._broker = broker
+        self._consent = consent
         self._applier = applier
         self._tools = {kind.tool: kind for kind in tools}
         self._context = context
-        self._approval_seconds = approval_seconds
 
     async def perform(
         self,
@@ -84,7 +84,7 @@ class Gate:
         kind = self._tools.get(action.tool)
         if kind is None:
             return Applied(outcome=Outcome.FAILED, output=f"There is no tool {action.tool.value}.")
-        passage = _Passage(action, kind, tuple(layers), on_output)
+        passage = _Passage(self._applier.executing(action, layers), kind, tuple(layers), on_output)
         await self._store.append(
             passage.draft(
                 EventType.TOOLCALL_REQUESTED,
@@ -109,7 +109,7 @@ class Gate:
         arguments = passage.kind.parse(passage.action.arguments)
         context = self._context(passage.layers)
         effects = passage.kind.effects(arguments, context.files)
-        decision = self._decide(passage, effects)
+        decision = await self._decide(passage, effects)
         if decision.decision is Decision.DENY:
             raise Denied(decision.reason)
         prepared = await passage.kind.prepare(arguments, context)
@@ -118,8 +118,13 @@ class Gate:
         if isinstance(prepared, Answer):
             if decision.decision is Decision.ASK:
                 await self._ask(passage, effects, prepared)
+            note = await self._use(passage, effects)
             return Applied(
-                outcome=Outcome.APPLIED, output=clip(prepared.output), data=prepared.data, decision=decision
+                outcome=Outcome.APPLIED,
+                output=clip(note + prepared.output),
+                data=prepared.data,
+                decision=decision,
+                approval_id=passage.approval.id if passage.approval else None,
             )
         effects = self._applier.with_base_hashes(effects, prepared)
         if dry_run:
@@ -128,60 +133,47 @@ class Gate:
                 data={"dry_run": True},
             )  # fmt: skip
         if decision.decision is Decision.ASK:
-            passage.approval = await self._ask(passage, effects, prepared)
+            self._applier.prepare()  # while a person thinks
+            await self._ask(passage, effects, prepared)
         return await self._apply(passage, effects, prepared)
 
-    def _decide(self, passage: _Passage, effects: Effects) -> PolicyDecision:
-        """The strictest answer of the policy on every path and the command."""
+    async def _decide(self, passage: _Passage, effects: Effects) -> PolicyDecision:
+        """The strictest answer of the policy on every path and the command, and who has answered an ``ask`` already."""
         action = passage.action
         decision = judge(self._applier.root, action.tool, effects, passage.layers, self._applier.sandbox)
         if decision.decision is Decision.ASK and action.actor.is_person:
             # A person who gives the order is the person who would be asked.
-            decision = decision.model_copy(
-                update={
-                    "decision": Decision.ALLOW,
-                    "scope": PolicyScope.PERSON,
-                    "reason": f"asked for by {action.actor.label}; {decision.reason}",
-                }
+            decision = _answered(
+                decision, PolicyScope.PERSON, f"asked for by {action.actor.label}; {decision.reason}"
             )
+        elif decision.decision is Decision.ASK and (grant := await self._consent.granted(action, effects)):
+            reason = f"allowed for all of {action.stream} by {grant.answered_by} ({grant.id})"
+            decision = _answered(decision, PolicyScope.RUN, reason)
         passage.decision = decision
         return decision
 
-    async def _ask(self, passage: _Passage, effects: Effects, prepared: Prepared) -> Approval:
-        """Put the question to a person. Returns the allowed, consumed approval; raises ``Denied`` otherwise."""
+    async def _ask(self, passage: _Passage, effects: Effects, prepared: Prepared) -> None:
+        """Put the question to a person; raises ``Denied`` unless they allow it. The answer is used by ``_use``."""
         action, decision = passage.action, passage.decision
         assert decision is not None  # noqa: S101 - _decide ran before
-        shown = describe(action, prepared)
-        digest, now = action_hash(action.actor, action.tool, action.arguments, effects), time.time()
-        approval = await self._broker.request(
-            Approval(
-                id=new_id("approval"),
-                action_hash=digest,
-                tool=action.tool.value,
-                title=shown.title,
-                preview=shown.preview,
-                paths=tuple(effect.path for effect in effects.paths),
-                command=effects.command,
-                actor=action.actor.label,
-                stream=action.stream,
-                decision=decision,
-                created_at=now,
-                expires_at=now + self._approval_seconds(),
-            )
+        asked = time.monotonic()
+        passage.approval, passage.verdict = await self._consent.ask(
+            action, decision, passage.layers, effects, prepared
         )
-        passage.approval = approval
-        if approval.state is not ApprovalState.ALLOWED:
-            raise Denied(
-                f"Not approved ({approval.answered_by}).",
-                hint="Attach an editor, or pick a policy profile that allows it."
-                if approval.answered_by.startswith("no client")
-                else "Do not retry the same action; ask the person what they want instead.",
-            )
-        await self._broker.consume(approval, digest)
-        return approval
+        passage.waited = time.monotonic() - asked
+        if denied := refusal(passage.approval):
+            raise denied
 
-    def _recheck(self, passage: _Passage, effects: Effects) -> None:
-        """Waiting for a person takes a while: the paths must lead to the same files, and the policy still agree."""
+    async def _use(self, passage: _Passage, effects: Effects) -> str:
+        """Use the approval, if there is one, for what would be done now. Returns a note for the output, or nothing."""
+        if passage.approval is None or passage.verdict is None:
+            return ""
+        note = await self._consent.use(passage.approval, passage.verdict, passage.action, effects)
+        return f"{note}\n" if note else ""
+
+    async def _recheck(self, passage: _Passage, effects: Effects, prepared: Prepared) -> Effects:
+        """Waiting for a person takes a while: the paths must lead to the same files, these hold what they held, and
+        the policy still agree. Returns the effects as they are now."""
         arguments = passage.kind.parse(passage.action.arguments)
         now = passage.kind.effects(arguments, self._context(passage.layers).files)
         if [(e.path, e.real) for e in now.paths] != [(e.path, e.real) for e in effects.paths]:
@@ -192,10 +184,12 @@ class Gate:
             self._applier.root, passage.action.tool, now, passage.layers, self._applier.sandbox
         ).decision is Decision.DENY:  # fmt: skip
             raise Denied("The policy forbids this now.", hint="`codeforge policy explain` says why.")
+        return await self._applier.with_present_hashes(now, prepared)
 
     async def _apply(self, passage: _Passage, effects: Effects, prepared: Prepared) -> Applied:
         async with self._applier.exclusive():
-            self._recheck(passage, effects)
+            now = await self._recheck(passage, effects, prepared)
+            note = await self._use(passage, now)
             await self._store.append(
                 passage.draft(
                     EventType.TOOLCALL_APPROVED,
@@ -215,6 +209,7 @@ class Gate:
                 applied = await self._applier.change(passage.action, prepared)
         return applied.model_copy(
             update={
+                "output": note + applied.output,
                 "decision": passage.decision,
                 "approval_id": passage.approval.id if passage.approval else None,
             }
@@ -240,10 +235,15 @@ class Gate:
             drafts.append(
                 passage.draft(EventType.TOOLCALL_DENIED, {"decision": decision, "reason": applied.output})
             )
-        duration = round(time.monotonic() - passage.started, 4)
+        duration = round(time.monotonic() - passage.started - passage.waited, 4)
         drafts.append(
             passage.draft(
                 EventType.TOOLCALL_RESULT, {"applied": applied.model_dump(mode="json"), "duration": duration}
             )
         )
         await self._store.append(*drafts)
+
+
+def _answered(decision: PolicyDecision, scope: PolicyScope, reason: str) -> PolicyDecision:
+    """An ``ask`` that needs no question any more."""
+    return decision.model_copy(update={"decision": Decision.ALLOW, "scope": scope, "reason": reason})

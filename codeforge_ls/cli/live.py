@@ -13,6 +13,13 @@ from codeforge_ls.cli.output import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Output
 from codeforge_ls.cli.times import span
 
 ENDINGS = ("run.completed", "run.suspended", "plan.completed", "plan.failed", "plan.cancelled")
+# Verdict: what may be typed for it, and how it is offered.
+ANSWERS = {
+    "allow_once": (("a", "allow", "y", "yes"), "[a]llow once"),
+    "allow_run": (("r", "run"), "for this [r]un"),
+    "allow_always": (("w", "always"), "al[w]ays here"),
+    "deny": (("d", "deny", "n", "no"), "[d]eny"),
+}
 MAX_ARGUMENT = 160  # characters of a tool call's arguments on its line
 
 
@@ -20,10 +27,13 @@ class Live:
     """Shows streams of events until the first of them ends, and answers questions where it may.
 
     ``ask``: put approvals to the person at this terminal; ``allow``: answer them with yes (``--yes``). Both only
-    speak for what this session started. The first Ctrl-C cancels it, the second leaves it at work.
+    speak for what this session started, unless ``everything`` is asked here. The first Ctrl-C cancels it, the second
+    leaves it at work.
     """
 
-    def __init__(self, daemon: Connection, out: Output, *, ask: bool, allow: bool) -> None:
+    def __init__(
+        self, daemon: Connection, out: Output, *, ask: bool, allow: bool, everything: bool = False
+    ) -> None:
         self._daemon, self._out, self._allow = daemon, out, allow
         self._questions: list[dict[str, Any]] = []
         self._streamed: dict[str, int] = {}
@@ -35,7 +45,7 @@ class Live:
         daemon.on_event, daemon.on_ask = self.show, self._questions.append
         daemon.on_withdraw = self._withdraw
         if ask or allow:
-            daemon.call("attach", {"scope": "mine"})
+            daemon.call("attach", {"scope": "all" if everything else "mine"})
 
     def follow(self, stream: str, after: int, cancel: tuple[str, dict[str, Any]]) -> dict[str, Any] | None:
         """Show a stream to its end and return its last event; None when the person left. ``cancel`` is the request
@@ -54,6 +64,13 @@ class Live:
             signal.signal(signal.SIGINT, before)
             self._end_line()
         return self._ending
+
+    def answer_all(self) -> None:
+        """Put every question of the workspace to this terminal, until the person leaves with Ctrl-C."""
+        while True:
+            while self._questions:
+                self._answer(self._questions.pop(0))
+            self._daemon.handle(self._daemon.receive())
 
     @property
     def was_interrupted(self) -> bool:
@@ -89,14 +106,17 @@ class Live:
             out.line(out.paint("  $", DIM), out.paint(approval["command"], lines=True))
         else:
             out.diff(approval["preview"])
-        out.line(out.paint(f"  why asked: {approval['decision']['reason']}", DIM))
+        decision = approval["decision"]
+        place = f", {decision['file']}:{decision['line']}" if decision.get("file") else ""
+        out.line(out.paint(f"  why asked: {decision['reason']} (profile {decision['profile']}{place})", DIM))
 
     def _prompt(self, approval: dict[str, Any]) -> str | None:
         """The person's verdict; anything but a clear yes is no. None: it was settled elsewhere."""
         import termios
 
         termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before the question is no answer to it
-        sys.stdout.write("[a]llow once or [d]eny? (deny) ")
+        offered = [ANSWERS[verdict] for verdict in approval["offers"] if verdict in ANSWERS]
+        sys.stdout.write(f"{', '.join(words for _, words in offered)}? (deny) ")
         sys.stdout.flush()
         later: list[dict[str, Any]] = []
         try:
@@ -108,7 +128,8 @@ class Live:
             typed = os.read(sys.stdin.fileno(), 4096).decode(errors="replace").strip().lower()
         finally:
             self._daemon.put_back(later)
-        return "allow_once" if typed in ("a", "allow", "y", "yes") else "deny"
+        said = next((verdict for verdict, (keys, _) in ANSWERS.items() if typed in keys), "deny")
+        return said if said in approval["offers"] else "deny"
 
     # -- events
 

@@ -82,26 +82,45 @@ codeforge plan cancel PLAN_ID""",
     show_help.add_argument("id", metavar="RUN_OR_PLAN")
     show_help.add_argument("--follow", action="store_true", help="stay until a run has ended")
 
-    add_verb(
+    approvals_help = add_verb(
         verbs,
         "approvals",
         approvals,
-        "List the questions that wait for a person",
-        "codeforge approvals --json",
+        "List the questions that wait for a person, or answer all that come",
+        "codeforge approvals --json\ncodeforge approvals --watch",
+    )
+    approvals_help.add_argument(
+        "--watch", action="store_true", help="stay and put every question of this workspace to this terminal"
     )
     for name, verdict in (("approve", "allow_once"), ("deny", "deny")):
-        summary = "Allow one waiting action, once" if name == "approve" else "Refuse one waiting action"
+        summary = "Allow one waiting action" if name == "approve" else "Refuse one waiting action"
         answer_help = add_verb(
             verbs, name, answer, summary, f"codeforge approvals\ncodeforge {name} APPROVAL_ID"
         )
         answer_help.add_argument("approval_id", metavar="APPROVAL_ID")
         answer_help.set_defaults(verdict=verdict)
+        if name == "approve":
+            further = answer_help.add_mutually_exclusive_group()
+            for option, means, about in (
+                ("--run", "allow_run", "and the same again for the rest of its run or session"),
+                (
+                    "--always",
+                    "allow_always",
+                    "and for good in this workspace: a rule in your own policy file",
+                ),
+            ):
+                further.add_argument(option, dest="verdict", action="store_const", const=means, help=about)
 
 
 def _how_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="P", help="the policy profile")
     parser.add_argument("--mode", metavar="M", help="the agent's mode (coder)")
     parser.add_argument("--model", metavar="M", help="the model, as litellm names it")
+    parser.add_argument(
+        "--exec-mode",
+        choices=("mount", "sandbox", "hybrid"),
+        help="where commands run (sandbox.mode, else mount)",
+    )
     parser.add_argument("--yes", action="store_true", help="allow what this run asks for, and nothing else")
     parser.add_argument("--detach", action="store_true", help="print the id and leave it at work")
     accept_key(parser)
@@ -143,7 +162,7 @@ def _watcher(context: Context) -> tuple[Connection, Live | None]:
 
 
 def _wishes(given: argparse.Namespace) -> dict[str, Any]:
-    wishes = {"profile": given.profile, "mode": given.mode, "model": given.model}
+    wishes = {name: getattr(given, name) for name in ("profile", "mode", "model", "exec_mode")}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 
@@ -285,7 +304,13 @@ def _show_run(context: Context, daemon: Connection, answer: dict[str, Any]) -> N
 
 
 def approvals(context: Context) -> int:
-    """List what waits."""
+    """List what waits, or stay and ask."""
+    if context.arguments.watch:
+        if not (sys.stdin.isatty() and context.out.is_terminal) or context.out.as_json:
+            return _misused(context, "--watch asks the person at a terminal, and this is none.")
+        live = Live(context.daemon(), context.out, ask=True, allow=False, everything=True)
+        context.out.note("questions of this workspace are asked here; Ctrl-C leaves")
+        live.answer_all()
     answer = context.daemon().call("approval.list")
     context.out.json(answer)
     rows = [(a["id"], moment(a["expires_at"]), a["tool"], a["title"]) for a in answer["approvals"]]

@@ -28,6 +28,7 @@ from codeforge_ls.rendezvous import (
     version,
     workspace_root,
 )
+from codeforge_ls.vault import take_from_environment
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the daemon or the embedded session; returns the exit code. The loser of an election returns 0."""
     end_quickly()
+    take_from_environment()  # before anything is started that would inherit a key
     options = arguments()
     report = Reporter(options.ready_fd)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -102,7 +104,6 @@ def _host(root: Path, options: argparse.Namespace, watchdog: Watchdog, stop: Cal
     watchdog.start(asyncio.get_running_loop())
     return Host(
         root,
-        role=options.role,
         watchdog=watchdog,
         close_soon=stop,
         config=options.config,

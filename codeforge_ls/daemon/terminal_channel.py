@@ -51,6 +51,10 @@ class TerminalChannel:
             if isinstance(started.get(key), str):
                 known.add(str(started[key]))
 
+    def may_ask(self, approval: Approval) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Whose question it is, is looked up by ``ask``."""
+        return True
+
     async def ask(self, approval: Approval) -> Verdict:
         """Put the question to the terminal and wait; the broker cancels this when it is settled elsewhere."""
         async with self.starting:

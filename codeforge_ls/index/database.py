@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from codeforge_ls.index.extract import Extract
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 SCHEMA = Path(__file__).with_name("schema.sql")
 # Contents that no file has any more are kept for the way back to another branch, up to so many.
 KEPT_CONTENTS = 5_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import marshal
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +17,6 @@ from codeforge_ls.index.chunks import Chunk
 from codeforge_ls.index.tags import USE_KINDS
 from codeforge_ls.index.tokens import raw_words
 
-MOST = 255  # a word counts at most so often in a chunk: BM25 is flat long before
 LONGEST = 400  # longer runs of letters and digits are data
 
 SymbolRow = tuple[str, str, int, int, int, int, str, str]
@@ -126,48 +125,44 @@ def unpack_chunks(packed: bytes, number: int) -> list[ChunkRow]:
 
 
 def pack_bags(chunks: Iterable[Chunk]) -> bytes:
-    """The raw words of each chunk (see ``tokens.raw_words``) with how often each occurs.
+    """The raw words of each chunk (see ``tokens.raw_words``) in order, as positions in a list of the different ones.
 
-    The number of chunks and of entries (two ``I``); how many different words each chunk has (``I``); the position of
-    each in the list of words (``I``); how often it occurs (``B``, at most ``MOST``); the words, a line each.
+    The number of chunks, of words, and the bytes of a position (three ``I``); how many words each chunk has (``I``);
+    their positions (``H``, or ``I`` where there are too many different ones); the different words, a line each.
     """
     vocabulary: defaultdict[bytes, int] = defaultdict(count().__next__)
-    sizes, positions, counts = array("I"), array("I"), bytearray()
+    sizes, positions = array("I"), array("I")
+    number = vocabulary.__getitem__
     for chunk in chunks:
-        found = Counter(raw_words(chunk.text))
-        if len(chunk.text) > LONGEST and max(map(len, found), default=0) > LONGEST:
-            found = Counter({word: times for word, times in found.items() if len(word) <= LONGEST})
-        sizes.append(len(found))
-        positions.extend([vocabulary[word] for word in found])
-        try:
-            counts += bytes(found.values())
-        except ValueError:
-            counts += bytes(min(times, MOST) for times in found.values())
-    head = array("I", (len(sizes), len(positions)))
-    packed = (head.tobytes(), sizes.tobytes(), positions.tobytes(), bytes(counts))
-    return b"".join(packed) + b"\n".join(vocabulary)
+        words = raw_words(chunk.text)
+        if len(chunk.text) > LONGEST and max(map(len, words), default=0) > LONGEST:
+            words = [word for word in words if len(word) <= LONGEST]
+        sizes.append(len(words))
+        positions.extend(map(number, words))
+    if len(vocabulary) < 1 << 16:
+        positions = array("H", positions)
+    head = array("I", (len(sizes), len(positions), positions.itemsize))
+    return b"".join((head.tobytes(), sizes.tobytes(), positions.tobytes(), b"\n".join(vocabulary)))
 
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """Packed bags, opened without a copy: ``sizes``, ``positions`` and ``counts`` as ``pack_bags`` says."""
+    """Packed bags, opened without a copy: ``sizes`` and ``positions`` as ``pack_bags`` says."""
 
     sizes: memoryview
     positions: memoryview
-    counts: memoryview
     vocabulary: list[bytes]
 
     @classmethod
     def open(cls, packed: bytes) -> Bags:
         """Look into what ``pack_bags`` made."""
         view = memoryview(packed)
-        chunks, entries = view[:8].cast("I")
-        at = 8 + 4 * chunks
-        middle = at + 4 * entries
-        words = packed[middle + entries :]
+        chunks, entries, width = view[:12].cast("I")
+        at = 12 + 4 * chunks
+        end = at + width * entries
+        words = packed[end:]
         return cls(
-            view[8:at].cast("I"),
-            view[at:middle].cast("I"),
-            view[middle : middle + entries],
+            view[12:at].cast("I"),
+            view[at:end].cast("H" if width == 2 else "I"),
             words.split(b"\n") if words else [],
         )

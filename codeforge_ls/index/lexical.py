@@ -112,9 +112,7 @@ def invert(files: Iterable[tuple[str, int, list[ChunkRow], bytes]]) -> Postings:
     for path, content, chunks, packed in files:
         bags = Bags.open(packed)
         ids = np.fromiter(map(number, bags.vocabulary), np.int32, len(bags.vocabulary))
-        text.add(
-            bags.sizes.tobytes(), ids[np.frombuffer(bags.positions, np.uint32)].tobytes(), bytes(bags.counts)
-        )
+        text.add(bags.sizes.tobytes(), ids[np.asarray(bags.positions)].tobytes(), b"\1" * len(bags.positions))
         of_path.add_weighted([(number(word), weight) for word, weight in path_words(path)])
         for start, end, symbol, kind, defines in chunks:
             places.extend((len(paths), start, end))

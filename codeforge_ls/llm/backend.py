@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, TypeAdapter
 
+from codeforge_ls import redaction
 from codeforge_ls.llm.breaker import CircuitBreaker, CircuitState
 from codeforge_ls.llm.conversation import order_problem
 from codeforge_ls.llm.failures import ILL, FailureKind, failed
@@ -23,6 +24,7 @@ from codeforge_ls.model.errors import CodeForgeError, Unavailable
 from codeforge_ls.model.llm import (
     EmbeddingRequest,
     Embeddings,
+    Message,
     ModelRequest,
     TextDelta,
     TurnDone,
@@ -74,7 +76,8 @@ def require_model(model: str | None) -> str:
 class LitellmBackend:
     """Any model litellm knows, called in a supervised worker process that is started by the first call.
 
-    ``env`` is the worker's whole environment (keys live there and nowhere else); None takes this process's.
+    ``env`` is the worker's whole environment; None takes this process's. ``keys`` gives those of the vault, anew for
+    each call. What they hold is hidden in everything that is sent.
     ``new_breaker`` makes the circuit breaker of each service that is called.
     """
 
@@ -82,6 +85,7 @@ class LitellmBackend:
         self,
         *,
         env: Mapping[str, str] | None = None,
+        keys: Callable[[], Mapping[str, str]] = dict,
         retry: RetryPolicy | None = None,
         on_crash: Callable[[str, int], None] | None = None,
         new_breaker: Callable[[], CircuitBreaker] = CircuitBreaker,
@@ -90,6 +94,7 @@ class LitellmBackend:
         environment = {**(os.environ if env is None else env), "PYTHONSAFEPATH": "1"}
         argv = [sys.executable, "-m", "codeforge_ls.llm.worker"]
         self._worker = Worker("model", argv, env=environment, on_crash=on_crash)
+        self._keys = keys
         self._retry = retry or RetryPolicy()
         self._new_breaker = new_breaker
         self._breakers: dict[str, CircuitBreaker] = {}
@@ -133,6 +138,8 @@ class LitellmBackend:
             return
         self._in_flight += 1
         try:
+            if redaction.knows_any():
+                request = await asyncio.to_thread(_without_secrets, request)
             async with aclosing(self._turn(request)) as events:
                 async for event in events:
                     yield event
@@ -147,7 +154,8 @@ class LitellmBackend:
         healthy: bool | None = None
         try:
             async with asyncio.timeout(request.timeout + WORKER_GRACE):
-                answer = await self._worker.call("embed", {"request": request.model_dump(mode="json")})
+                sent = await asyncio.to_thread(redaction.hide_all, request.model_dump(mode="json"))
+                answer = await self._worker.call("embed", {"request": sent, "keys": {**self._keys()}})
             found = Embeddings.model_validate(answer)
             healthy = found.failure is None or found.failure.kind not in ILL
         except TimeoutError:
@@ -203,7 +211,8 @@ class LitellmBackend:
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[_AttemptEvent, None]:
         """One call of the worker; whatever happens to the worker becomes a ``TurnFailed``."""
-        lines = self._worker.stream("turn", {"request": request.model_dump(mode="json")})
+        asked: JsonObject = {"request": request.model_dump(mode="json"), "keys": {**self._keys()}}
+        lines = self._worker.stream("turn", asked)
         limit = asyncio.get_running_loop().time() + request.total_timeout + WORKER_GRACE
         async with aclosing(lines):
             while line := await self._line(lines, limit):
@@ -230,6 +239,12 @@ class LitellmBackend:
         address = urlsplit(request.api_base or "").netloc.rpartition("@")[2]
         service = address or request.model.partition("/")[0]
         return service, self._breakers.setdefault(service, self._new_breaker())
+
+
+def _without_secrets(request: ModelRequest) -> ModelRequest:
+    """The request as it may leave this machine."""
+    messages = redaction.hide_all([message.model_dump(mode="json") for message in request.messages])
+    return request.model_copy(update={"messages": tuple(map(Message.model_validate, messages))})
 
 
 def _healthy(outcome: TurnDone | TurnFailed | None) -> bool | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from enum import StrEnum
 
+from codeforge_ls import redaction
 from codeforge_ls.model.llm import TurnFailed
 
 MESSAGE_LIMIT = 600  # characters; providers put whole HTML pages into their errors
@@ -96,8 +97,6 @@ _ADVICE: Mapping[FailureKind, str] = {
 }
 _LAYERS = re.compile(r"^(?:litellm\.\w+: ?|\w*(?:Error|Timeout): ?|\w+Exception - )+")
 _INNARDS = re.compile(r"\s*(?:Original exception:|Traceback \(most recent call last\))")
-_SECRETS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|key)-[\w*-]{6,}|\bBearer\s+\S+|\bAIza[\w-]{20,}", re.IGNORECASE)
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
 def failed(
@@ -120,7 +119,8 @@ def classify(error: BaseException, environment: Mapping[str, str]) -> TurnFailed
     kind = _kind(names, status, raw, wait)
     if kind in {FailureKind.NETWORK, FailureKind.INCOMPLETE} or "Timeout" in names:
         status = None  # litellm invents a 500 or 408 for what never was an answer
-    message = redact(_LAYERS.sub("", _INNARDS.split(str(error))[0]), environment)
+    redaction.know_environment(environment)
+    message = redaction.scrub(_LAYERS.sub("", _INNARDS.split(str(error))[0]))
     return failed(kind, message[:MESSAGE_LIMIT] or type(error).__name__, status=status, retry_after=wait)
 
 
@@ -163,11 +163,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             if unit == 1.0 and (date := email.utils.parsedate_tz(value)):
                 return max(0.0, email.utils.mktime_tz(date) - time.time())
     return None
-
-
-def redact(text: str, environment: Mapping[str, str]) -> str:
-    """The text without keys: neither those of the environment nor what looks like one."""
-    for name, value in environment.items():
-        if len(value) >= 8 and _SECRET_NAME.search(name):
-            text = text.replace(value, "[redacted]")
-    return _SECRETS.sub("[redacted]", text)

@@ -35,7 +35,8 @@ RECORDED = 1000  # requests kept for inspection
 class ScriptedServer:
     """The server in a thread of this process, as a context manager.
 
-    ``script`` is a ``Script`` or the JSON of one. ``requests`` holds the bodies of the last 1000 requests.
+    ``script`` is a ``Script`` or the JSON of one. ``requests`` holds the bodies of the last 1000 requests,
+    ``authorizations`` what each was authorized with.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ScriptedServer:
         self.embeddings = embeddings or ScriptedEmbeddings()
         self.script = script if isinstance(script, Script) else Script(script)
         self._requests: deque[JsonObject] = deque(maxlen=RECORDED)
+        self.authorizations: deque[str] = deque(maxlen=RECORDED)
         self._gone = threading.Semaphore(0)
         self.closing = threading.Event()
         self._http = _Server((LOOPBACK, port), _Handler)
@@ -78,9 +80,10 @@ class ScriptedServer:
         """Whether, within ``timeout`` seconds, one more client hung up in the middle of an answer."""
         return self._gone.acquire(timeout=timeout)
 
-    def note_request(self, body: JsonObject) -> None:
+    def note_request(self, body: JsonObject, authorization: str) -> None:
         """Remember a request."""
         self._requests.append(body)
+        self.authorizations.append(authorization)
 
     def note_disconnect(self) -> None:
         """Remember that a client hung up."""
@@ -119,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
                 messages, list
             ):
                 return self.send_json(404, {"error": {"message": f"no such endpoint: {self.path}"}})
-            self.server.owner.note_request(body)
+            self.server.owner.note_request(body, self.headers.get("authorization", ""))
             turn = self.server.owner.script.answer([m for m in messages if isinstance(m, dict)])
             self._play(turn, body)
         except InvalidInput as error:
@@ -130,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _embed(self, body: JsonObject) -> None:
         embeddings = self.server.owner.embeddings
-        self.server.owner.note_request(body)
+        self.server.owner.note_request(body, self.headers.get("authorization", ""))
         if embeddings.failing is not None:
             return self.send_json(embeddings.failing, {"error": {"message": "the scripted model is ill"}})
         return self.send_json(200, embeddings.answer(body))

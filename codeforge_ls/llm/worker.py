@@ -16,6 +16,7 @@ import os
 import warnings
 from types import ModuleType
 
+from codeforge_ls import redaction
 from codeforge_ls.child import importing
 from codeforge_ls.llm.conversation import chat_messages, chat_tools
 from codeforge_ls.llm.embed import embed
@@ -57,6 +58,18 @@ class ModelCalls:
 
     def __init__(self) -> None:
         self._loading: asyncio.Task[ModuleType] | None = None
+        self._keys: frozenset[str] = frozenset()
+
+    def _take_keys(self, params: JsonObject) -> None:
+        """The keys as they are now. They come with each call and not at the start: what a process was started with,
+        others can read."""
+        given = params.get("keys")
+        keys = {name: str(value) for name, value in given.items()} if isinstance(given, dict) else {}
+        redaction.know(keys.values())
+        for name in self._keys - keys.keys():
+            os.environ.pop(name, None)
+        os.environ.update(keys)
+        self._keys = frozenset(keys)
 
     async def warm(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """Import litellm now."""
@@ -65,6 +78,7 @@ class ModelCalls:
 
     async def turn(self, params: JsonObject, emit: Emit) -> JsonValue:
         """Play one attempt; the result is a ``TurnDone`` or ``TurnFailed`` as JSON."""
+        self._take_keys(params)
         request = ModelRequest.model_validate(params.get("request"))
         outcome: TurnDone | TurnFailed
         try:
@@ -75,6 +89,7 @@ class ModelCalls:
 
     async def embed(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """Vectors of texts; the result is an ``Embeddings`` as JSON."""
+        self._take_keys(params)
         request = EmbeddingRequest.model_validate(params.get("request"))
         try:
             litellm = await self._litellm()

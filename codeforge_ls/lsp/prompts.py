@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from codeforge_ls.lsp.client import Client
     from codeforge_ls.lsp.protocol import SessionProtocol
 
-ALLOW, DENY = "Allow once", "Deny"
-VERDICTS = {ALLOW: Verdict.ALLOW_ONCE, DENY: Verdict.DENY}
+# In the order in which they are offered; the middle ones only where the question offers them.
+BUTTONS = {
+    "Allow once": Verdict.ALLOW_ONCE,
+    "Allow for this run": Verdict.ALLOW_RUN,
+    "Always allow": Verdict.ALLOW_ALWAYS,
+    "Deny": Verdict.DENY,
+}
 MAX_LINES = 30  # of a diff; editors show a prompt in a toast or a short list
 MAX_CHARACTERS = 2000
 
@@ -44,6 +49,10 @@ class EditorPrompts:
         """Through an editor."""
         return ActorKind.EDITOR
 
+    def may_ask(self, approval: Approval) -> bool:  # noqa: ARG002 - the protocol's signature
+        """A person at an editor answers everything."""
+        return True
+
     async def ask(self, approval: Approval) -> Verdict:
         """Show the prompt and wait. Cancelled when the question was answered elsewhere: the prompt is withdrawn."""
         if self._client.options.get("approvals") in (True, "client"):
@@ -51,7 +60,9 @@ class EditorPrompts:
         params = types.ShowMessageRequestParams(
             type=types.MessageType.Warning,
             message=message_of(approval),
-            actions=[types.MessageActionItem(ALLOW), types.MessageActionItem(DENY)],
+            actions=[
+                types.MessageActionItem(title) for title, one in BUTTONS.items() if one in approval.offers
+            ],
         )
         try:
             answer = await asyncio.wrap_future(
@@ -61,16 +72,15 @@ class EditorPrompts:
             log.info("prompt for %s was not answered: %s", approval.id, error)
             return Verdict.DISMISSED
         title = answer.title if isinstance(answer, types.MessageActionItem) else ""
-        return VERDICTS.get(title, Verdict.DISMISSED)
+        return BUTTONS.get(title, Verdict.DISMISSED)
 
 
 def message_of(approval: Approval) -> str:
     """What the person reads: who wants what, why they are asked, and the diff or the command, cut with a note."""
     shown = approval.command if approval.command is not None else approval.preview
-    reason = approval.decision.reason
     parts = [
         f"CodeForge: {_visible(approval.title)}",
-        f"Asked because: {_visible(reason)} (profile {approval.decision.profile})" if reason else "",
+        f"Asked because: {_visible(approval.why)}",
         _cut(_visible(shown.rstrip("\n"))),
         f"[{approval.id}]",
     ]

@@ -17,6 +17,8 @@ class EventType(StrEnum):
     WORKSPACE_OPENED = "workspace.opened"
     WORKSPACE_CLOSED = "workspace.closed"
     CONFIG_CHANGED = "config.changed"
+    HTTP_DOOR_CHANGED = "http_door.changed"
+    KEYS_CHANGED = "keys.changed"
     POLICY_CHANGED = "policy.changed"
     TRUST_CHANGED = "trust.changed"
     WORKER_CRASHED = "worker.crashed"
@@ -45,6 +47,7 @@ class EventType(StrEnum):
 
     CHECKPOINT_CREATED = "checkpoint.created"
     CHECKPOINT_RESTORED = "checkpoint.restored"
+    LAYER_MERGED = "layer.merged"
 
     PLAN_CREATED = "plan.created"
     PLAN_STARTED = "plan.started"
@@ -90,6 +93,9 @@ class Event(Frozen):
     hash: str
 
 
+PROGRESS = "progress"
+
+
 class Delta(Frozen):
     """A live piece of an event that is still open: model text or command output. Sent, never stored.
 
@@ -98,6 +104,6 @@ class Delta(Frozen):
 
     stream: str
     event_id: str
-    channel: str = Field(description="text, reasoning, or output")
+    channel: str = Field(description="text, reasoning, output, or progress: how far it is")
     offset: int
     text: str

@@ -7,6 +7,12 @@ from enum import StrEnum
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.limits import NetworkMode, ResourceLimits
+
+__all__ = [
+    "Decision", "NetworkMode", "PermissionRule", "PolicyDecision", "PolicyLayer", "PolicyMode", "PolicyProfile",
+    "PolicyScope", "QualityGate", "ResourceLimits", "Termination", "ToolCall", "ToolSpecifier",
+]  # fmt: skip
 
 
 class PolicyMode(StrEnum):
@@ -29,6 +35,14 @@ class Decision(StrEnum):
     def strictness(self) -> int:
         """0 allow, 1 ask, 2 deny: the strictest of several layers wins."""
         return {Decision.ALLOW: 0, Decision.ASK: 1, Decision.DENY: 2}[self]
+
+
+class ActionClass(StrEnum):
+    """What kind of thing an action is, where a policy says who may answer for it."""
+
+    EDIT = "edit"
+    COMMAND = "command"
+    RESTORE = "restore"
 
 
 class ToolSpecifier(Frozen):
@@ -83,23 +97,6 @@ class Termination(Frozen):
     stall_threshold: int = Field(default=5, ge=0)
 
 
-class NetworkMode(StrEnum):
-    """Whether commands may reach the network."""
-
-    HOST = "host"
-    NONE = "none"
-
-
-class ResourceLimits(Frozen):
-    """Limits for commands; 0 means the default of the sandbox."""
-
-    memory_mb: int = Field(default=0, ge=0)
-    cpu_quota: int = Field(default=0, ge=0, description="1000 is one CPU")
-    pids_limit: int = Field(default=0, ge=0)
-    storage_gb: int = Field(default=0, ge=0)
-    network_mode: NetworkMode = NetworkMode.HOST
-
-
 class PolicyProfile(Frozen):
     """A named set of rules, limits and gates."""
 
@@ -108,6 +105,11 @@ class PolicyProfile(Frozen):
     mode: PolicyMode = Field(default=PolicyMode.DEFAULT, description="What holds where no rule matched")
     rules: tuple[PermissionRule, ...] = Field(default=(), description="The first that matches decides")
     protected_paths: tuple[str, ...] = Field(default=(), description="Added to the built-in secrets guard")
+    elicitation_may_approve: tuple[ActionClass, ...] | None = Field(
+        default=None,
+        description="What a foreign agent's own client may answer (MCP elicitation) while no editor is attached; "
+        "not said: other layers decide, and nothing where none does",
+    )
     quality_gate: QualityGate = QualityGate()
     termination: Termination = Termination()
     resource_limits: ResourceLimits = ResourceLimits()

@@ -8,7 +8,16 @@ from typing import Any
 from codeforge_ls.model.actions import Actor
 from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.errors import InvalidInput
-from codeforge_ls.operations import changing, governing, graphing, running, searching, tending
+from codeforge_ls.operations import (
+    auditing,
+    changing,
+    governing,
+    graphing,
+    keeping,
+    running,
+    searching,
+    tending,
+)
 from codeforge_ls.operations.once import KEY, Once, checked_key, fingerprint
 from codeforge_ls.operations.operation import Call, Operation, Progress
 from codeforge_ls.operations.rate import CHANGE, LOOK, RateLimit
@@ -24,6 +33,8 @@ ALL: dict[str, Operation[Any]] = {
         *running.OPERATIONS,
         *changing.OPERATIONS,
         *governing.OPERATIONS,
+        *keeping.OPERATIONS,
+        *auditing.OPERATIONS,
         *tending.OPERATIONS,
     )
 }

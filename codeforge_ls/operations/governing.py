@@ -167,7 +167,7 @@ class ApprovalAnswer(Frozen):
 async def approval_answer(call: Call, arguments: ApprovalAnswer) -> JsonObject:
     """Answer a question. Only people can."""
     if arguments.verdict is Verdict.DISMISSED:
-        raise InvalidInput("Answer allow_once or deny.", data={"field": "verdict"})
+        raise InvalidInput("Answer allow_once, allow_run, allow_always or deny.", data={"field": "verdict"})
     answered = await call.workspace.approvals.answer(
         arguments.approval_id, arguments.verdict, call.actor.label
     )

@@ -8,12 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from codeforge_ls.actions.consent import UNANSWERED
 from codeforge_ls.actions.gate import Gate
-from codeforge_ls.actions.tool import ToolKind, clip
+from codeforge_ls.actions.tool import ToolKind
 from codeforge_ls.llm.backend import ModelBackend
-from codeforge_ls.model.actions import Action, Actor, Applied, Outcome, Tool
+from codeforge_ls.model.actions import Action, Actor, Applied, Tool
 from codeforge_ls.model.base import Frozen, JsonObject, new_id
-from codeforge_ls.model.events import Delta, EventDraft, EventType
+from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.llm import (
     Message,
     ModelRequest,
@@ -27,14 +28,18 @@ from codeforge_ls.model.modes import mode_named
 from codeforge_ls.model.policy import Termination
 from codeforge_ls.model.runs import Run, RunStatus
 from codeforge_ls.runs.limits import RunEnded, StallTracker, check, limits_of
+from codeforge_ls.runs.live import LiveText
+from codeforge_ls.runs.provenance import as_text, mark_of
 from codeforge_ls.store import Store
 
 ERRORS_IN_A_ROW = 8  # tool calls that could not even be understood
 INCOMPLETE_TURNS = 3  # cut streams before the run gives up
+UNANSWERED_IN_A_ROW = 3  # questions that nobody answered: nobody is there, and the run waits for somebody
 STALLED = (
     "You repeat the same calls with the same results. Try another way, or finish and say what is in the way."
 )
 EMPTY = "Your answer was empty. Call a tool, or answer with a summary of what was done."
+NOT_DONE = "Not done: nobody answers questions, so the run is suspended."
 LOST = (
     "Unknown outcome: CodeForge ended while this call was in flight, and it was not repeated. "
     "Look at the state of the workspace before you try it again."
@@ -64,9 +69,11 @@ class AgentLoop:
             kind="agent", name=self.run.task.strip().split("\n", 1)[0][:80], run_id=self.run.id
         )
         self._bad_calls = 0
+        self._unanswered = 0
 
     async def work(self) -> str:
-        """Run to the end and return the model's last words. Raises ``RunEnded`` at a limit or a failure."""
+        """Run to the end and return the model's last words. Raises ``RunEnded`` at a limit or a failure, and to be
+        suspended when nobody answers."""
         self.messages = await self.store.messages(self.run.id)
         if not self.messages:
             await self._say(*await self.opening(self.run))
@@ -112,16 +119,15 @@ class AgentLoop:
         raise RunEnded(RunStatus.FAILED, f"the model's answer was cut off {INCOMPLETE_TURNS} times")
 
     async def _stream(self, event_id: str) -> TurnDone:
-        offset = 0
+        said, thought = self._live(event_id)
         request = self.request(self.run, self.messages, self._tools)
         async with contextlib.aclosing(self.backend.stream(request)) as turn:
             async for event in turn:
                 match event:
                     case TextDelta():
-                        self._show(event, event_id, offset)
-                        offset += len(event.text)
+                        (thought if event.reasoning else said).add(event.text)
                     case TurnRetry():
-                        offset = 0
+                        said, thought = self._live(event_id)
                         retry: JsonObject = {**event.model_dump(mode="json"), "retry": True}
                         await self.store.append(self._draft(EventType.AGENT_ERROR, retry))
                     case TurnFailed():
@@ -130,19 +136,22 @@ class AgentLoop:
                         )
                         raise RunEnded(RunStatus.FAILED, f"model: {event.kind}: {event.message}")
                     case TurnDone():
+                        said.end()
+                        thought.end()
                         return event
         raise RunEnded(RunStatus.FAILED, "model: the answer ended without an ending")
 
-    def _show(self, delta: TextDelta, event_id: str, offset: int) -> None:
-        channel = "reasoning" if delta.reasoning else "text"
-        self.store.publish_delta(
-            Delta(stream=self.run.stream, event_id=event_id, channel=channel, offset=offset, text=delta.text)
+    def _live(self, event_id: str) -> tuple[LiveText, LiveText]:
+        stream = self.run.stream
+        return (
+            LiveText(self.store, stream, event_id, "text"),
+            LiveText(self.store, stream, event_id, "reasoning"),
         )
 
     async def _step(self, calls: Sequence[ToolRequest]) -> None:
         """Carry out the calls in order; every call gets a result message, also one that was not understood."""
         for call in calls:
-            text = await self._call(call)
+            text = NOT_DONE if self._is_alone else await self._call(call)
             await self._say(Message(role="tool", content=text, tool_call_id=call.id, name=call.name))
             if self._stall.note(call.name, call.arguments, text):
                 await self.store.append(
@@ -150,6 +159,16 @@ class AgentLoop:
                 )
                 await self._say(Message(role="user", content=STALLED))
         await self.store.append(self._draft(EventType.AGENT_STEP_DONE, {"calls": len(calls)}))
+        if self._is_alone:
+            raise RunEnded(
+                RunStatus.SUSPENDED,
+                f"nobody answered {self._unanswered} questions in a row; "
+                f"`codeforge run --resume {self.run.id}` goes on",
+            )
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._unanswered >= UNANSWERED_IN_A_ROW
 
     async def _call(self, call: ToolRequest) -> str:
         arguments = _arguments(call)
@@ -168,7 +187,8 @@ class AgentLoop:
             )
             return f"ERROR: {reason}"
         self._bad_calls = 0
-        return as_text(await self._perform(kind.tool, call.id, arguments), self.max_result())
+        applied = await self._perform(kind.tool, call.id, arguments)
+        return as_text(applied, self.max_result(), kind.tool.value, mark_of(self.run.id))
 
     async def _perform(self, tool: Tool, call_id: str, arguments: JsonObject) -> Applied:
         action = Action(
@@ -178,17 +198,17 @@ class AgentLoop:
             arguments=arguments,
             stream=self.run.stream,
             call_id=call_id,
+            execution=self.run.execution,
         )
-        event_id, offset = action.id, 0
-
-        def on_output(text: str) -> None:
-            nonlocal offset
-            self.store.publish_delta(
-                Delta(stream=self.run.stream, event_id=event_id, channel="output", offset=offset, text=text)
-            )
-            offset += len(text)
-
-        return await self.gate.perform(action, self.run.layers, on_output=on_output)
+        output = LiveText(self.store, self.run.stream, action.id, "output")
+        applied = await self.gate.perform(action, self.run.layers, on_output=output.add)
+        output.end()
+        if applied.approval_id is not None:  # somebody was to be asked
+            error = applied.data.get("error")
+            facts = error.get("data") if isinstance(error, dict) else None
+            alone = isinstance(facts, dict) and bool(facts.get(UNANSWERED))
+            self._unanswered = self._unanswered + 1 if alone else 0
+        return applied
 
     async def _answer_lost_calls(self) -> None:
         """After a resume: give every call of the last turn that has no result the answer that it is unknown."""
@@ -218,9 +238,3 @@ def _arguments(call: ToolRequest) -> JsonObject | str:
     except ValueError:
         return "the arguments are not valid JSON (were they cut off?); use smaller steps"
     return value if isinstance(value, dict) else "the arguments must be a JSON object"
-
-
-def as_text(applied: Applied, most: int) -> str:
-    """The result of an action as the model reads it, at most so many characters."""
-    head = "" if applied.outcome is Outcome.APPLIED else f"{applied.outcome.value.upper()}: "
-    return clip(f"{head}{applied.output}", most) or "Done."

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from codeforge_ls import redaction
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.base import JsonObject, JsonValue, new_id
 from codeforge_ls.model.errors import InvalidInput, LimitReached
@@ -54,29 +55,28 @@ def canonical(value: JsonValue) -> str:
 
 def event_hash(event: StoredEvent) -> str:
     """BLAKE2b-256 in hex over the canonical JSON of everything but position and the hash itself."""
-    whole: JsonObject = {
+    before: JsonObject = {"actor": event.actor, "id": event.id, "parent": event.parent}
+    after: JsonObject = {
         "prev_hash": event.prev_hash,
-        "stream": event.stream,
-        "seq": event.seq,
-        "id": event.id,
-        "parent": event.parent,
-        "type": event.type,
-        "payload": json.loads(event.payload),
-        "actor": event.actor,
         "request_id": event.request_id,
-        "time": event.time,
         "schema_version": event.schema_version,
+        "seq": event.seq,
+        "stream": event.stream,
+        "time": event.time,
+        "type": event.type,
     }
-    return hashlib.blake2b(canonical(whole).encode(), digest_size=32).hexdigest()
+    # The payload is canonical JSON as it is stored, and its key comes between these.
+    whole = f'{canonical(before)[:-1]},"payload":{event.payload},{canonical(after)[1:]}'
+    return hashlib.blake2b(whole.encode(), digest_size=32).hexdigest()
 
 
 def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Event]:
     """The draft as the next event of its stream, as it is stored and as it is told.
 
-    Lone surrogates become U+FFFD, strings over 1 Mi characters are cut with a marker, NaN and infinities
-    become text. LimitReached where the payload is still over 16 MiB; InvalidInput where it is no JSON.
+    Known secrets are hidden. Lone surrogates become U+FFFD, strings over 1 Mi characters are cut with a marker, NaN and
+    infinities become text. LimitReached where the payload is still over 16 MiB; InvalidInput where it is no JSON.
     """
-    payload = _storable(draft.payload, 0)
+    payload = _storable(redaction.hide_all(draft.payload), 0)
     if not isinstance(payload, dict):
         raise InvalidInput("The payload of an event must be an object.", data={"field": "payload"})
     text = canonical(payload)
@@ -90,7 +90,7 @@ def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Eve
         parent=_text(draft.parent) if draft.parent else None,
         type=draft.type.value,
         payload=text,
-        actor=_text(draft.actor),
+        actor=_text(redaction.hide(draft.actor)),
         request_id=_text(draft.request_id or request_id.get()) or None,
         time=time.time(),
         schema_version=SCHEMA_VERSION,

@@ -13,13 +13,14 @@ from typing import TypeVar
 import aiosqlite
 
 from codeforge_ls.model.approvals import Approval, ApprovalState
+from codeforge_ls.model.audit import AuditEntry, AuditFilter
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.checkpoints import Checkpoint
 from codeforge_ls.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from codeforge_ls.model.events import Delta, Event, EventDraft, EventType
 from codeforge_ls.model.llm import Message
 from codeforge_ls.model.runs import Plan, Run, RunStatus
-from codeforge_ls.store import audit, reading
+from codeforge_ls.store import audit, reading, trail
 from codeforge_ls.store.chain import COLUMNS, Head, StoredEvent, seal
 from codeforge_ls.store.database import BUSY_SECONDS, PRAGMAS, READER_PRAGMAS, translated
 from codeforge_ls.store.fold import told
@@ -77,6 +78,18 @@ class Store:
         """Events of one stream with a larger ``seq`` than ``after``; at most 5000 at once."""
         query = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
         return await _told(await self._read(query, stream, after, _page(limit)))
+
+    async def events_of(
+        self, types: Sequence[EventType], *, stream: str | None = None, after: int = 0, limit: int = 500
+    ) -> list[Event]:
+        """Events of these types with a larger ``position``, of one stream or of all; at most 5000 at once."""
+        marks = ", ".join("?" * len(types))
+        query = (
+            f"SELECT {COLUMNS} FROM events WHERE type IN ({marks}) AND position > ?"  # noqa: S608 - our own words
+            " AND (? IS NULL OR stream = ?) ORDER BY position LIMIT ?"
+        )
+        names = [kind.value for kind in types]
+        return await _told(await self._read(query, *names, after, stream, stream, _page(limit)))
 
     async def all_events(self, after_position: int = 0, limit: int = 500) -> list[Event]:
         """Events of all streams with a larger ``position``; at most 5000 at once."""
@@ -154,6 +167,14 @@ class Store:
     async def verify(self, stream: str | None = None) -> list[str]:
         """Sentences that name the broken places of one hash chain, or of all; empty when sound."""
         return await asyncio.to_thread(audit.verify, self.path, stream)
+
+    async def audit_trail(self, wanted: AuditFilter) -> list[AuditEntry]:
+        """Lines of the audit trail."""
+        return await asyncio.to_thread(trail.trail, self.path, wanted)
+
+    async def compared_with(self, export: Path) -> list[str]:
+        """Sentences that name where the log is not what an earlier export of the trail holds; empty when it is."""
+        return await asyncio.to_thread(trail.compared, self.path, export)
 
     async def refold(self) -> JsonObject:
         """How the state tables differ from a fresh fold of the log; empty when they are equal."""

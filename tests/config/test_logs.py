@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from codeforge_ls import logs
+from codeforge_ls import logs, redaction
 from codeforge_ls.model.errors import InvalidInput, NotFound
 
 REPOSITORY = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ def test_secrets_never_reach_the_file(tmp_path: Path, text: str, secret: str) ->
     written = (tmp_path / "logs" / "model-worker.jsonl").read_text()
     assert len(written.splitlines()) == 2
     assert secret not in written
-    assert logs.HIDDEN in written
+    assert redaction.HIDDEN in written
     assert logs.redact("tokens_in=12345678 max_tokens: 40960000") == "tokens_in=12345678 max_tokens: 40960000"
 
 

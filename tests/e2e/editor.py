@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 class Editor:
-    """One window. ``person`` is how prompts are answered: allow, deny, null, nonsense, error or never.
+    """One window. ``person`` is how prompts are answered: allow, run, always, deny, null, nonsense, error or never.
 
     ``texts`` holds the open documents by path, ``versions`` their versions, ``edits`` what was applied to them.
     """
@@ -32,6 +32,7 @@ class Editor:
     def __init__(self, process: subprocess.Popen[bytes], root: Path, *, person: str = "allow") -> None:
         self.process, self.root, self.person = process, root, person
         self.prompts: list[str] = []
+        self.offered: list[list[str]] = []
         self.withdrawn: list[Json] = []
         self.notices: list[Json] = []
         self.texts: dict[str, str] = {}
@@ -171,12 +172,17 @@ class Editor:
         method, params = message["method"], message.get("params") or {}
         if method == PROMPT:
             self.prompts.append(params["message"])
+            self.offered.append([action["title"] for action in params["actions"]])
             if self.person == "error":
                 self._send({"id": message["id"], "error": {"code": -32603, "message": "the window broke"}})
             elif self.person != "never":
-                answer: Any = {"allow": {"title": "Allow once"}, "deny": {"title": "Deny"}, "null": None}.get(
-                    self.person, {"title": "whatever"}
-                )
+                answer: Any = {
+                    "allow": {"title": "Allow once"},
+                    "run": {"title": "Allow for this run"},
+                    "always": {"title": "Always allow"},
+                    "deny": {"title": "Deny"},
+                    "null": None,
+                }.get(self.person, {"title": "whatever"})
                 self._send({"id": message["id"], "result": answer})
         elif method == "workspace/applyEdit":
             self._send({"id": message["id"], "result": {"applied": self._apply(params["edit"])}})

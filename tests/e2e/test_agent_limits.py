@@ -90,7 +90,7 @@ def test_the_map_of_a_prompt_fits_by_the_tokenizer_of_the_model(
     fresh.play({"say": "Nothing to do."})
     assert fresh.run("look")["run"]["status"] == "completed"
     (prompt,) = [str(one["content"]) for one in fresh.model.requests[0]["messages"] if one["role"] == "user"]
-    shown = prompt.partition("Map of the repository:\n")[2].partition("\n\nTask: look")[0]
+    shown = prompt.partition("Map of the repository:\n")[2].partition("\n</untrusted-")[0]
     folder = Path(importlib.util.find_spec("litellm").submodule_search_locations[0])
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder / "litellm_core_utils" / "tokenizers"))
     tokens = len(tiktoken.encoding_for_model("gpt-4o-mini").encode(shown))

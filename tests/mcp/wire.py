@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 NEW = "2026-07-28"
@@ -14,7 +15,10 @@ Json = dict[str, Any]
 
 
 class Wire:
-    """One connection. ``notices`` collects what came without an id; ``nameless`` errors without one."""
+    """One connection. ``notices`` collects what came without an id; ``nameless`` errors without one.
+
+    ``person`` answers what the server asks through the client (2025); with one the client says that it has one.
+    """
 
     def __init__(
         self,
@@ -23,7 +27,10 @@ class Wire:
         *,
         era: str = NEW,
         name: str = "test-client",
+        person: Callable[[Json], Json] | None = None,
     ):
+        self.person = person
+        self.capabilities: Json = {"elicitation": {}} if person else {}
         self.reader, self.writer, self.era, self.name = reader, writer, era, name
         self.notices: list[Json] = []
         self.nameless: list[Json] = []
@@ -38,7 +45,7 @@ class Wire:
         if self.era == NEW:
             return await self.request("server/discover")
         info = {"name": self.name, "version": "1"}
-        wanted = {"protocolVersion": self.era, "capabilities": {}, "clientInfo": info}
+        wanted = {"protocolVersion": self.era, "capabilities": self.capabilities, "clientInfo": info}
         told = await self.request("initialize", wanted)
         self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return told
@@ -53,7 +60,7 @@ class Wire:
         meta: Json = {"progressToken": token} if token else {}
         if self.era == NEW:
             meta["io.modelcontextprotocol/protocolVersion"] = self.era
-            meta["io.modelcontextprotocol/clientCapabilities"] = {}
+            meta["io.modelcontextprotocol/clientCapabilities"] = self.capabilities
             meta["io.modelcontextprotocol/clientInfo"] = {"name": self.name, "version": "1"}
         if meta:
             params["_meta"] = meta
@@ -89,6 +96,11 @@ class Wire:
         try:
             while line := await self.reader.readline():
                 message = json.loads(line)
+                if message.get("method") == "elicitation/create" and self.person is not None:
+                    self.send(
+                        {"jsonrpc": "2.0", "id": message["id"], "result": self.person(message["params"])}
+                    )
+                    continue
                 async with self._came:
                     if message.get("id") is not None and "method" not in message:
                         assert message["id"] not in self.answers, "answered twice"

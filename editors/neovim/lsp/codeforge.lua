@@ -34,6 +34,9 @@ return {
   init_options = { codeforge = options },
   settings = { codeforge = config.settings },
   handlers = handlers,
+  on_init = function(client)
+    require("codeforge").hand_over(client)
+  end,
   on_exit = function(_, _, client_id)
     vim.schedule(function()
       require("codeforge.approvals").forget(client_id)

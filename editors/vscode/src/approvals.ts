@@ -1,4 +1,4 @@
-// Questions of the gate: a message with Allow once, Deny and a look at the change; closing it means deny.
+// Questions of the gate: a message with what may be answered and a look at the change; closing it means deny.
 
 import * as vscode from "vscode";
 import type { MessageActionItem, ShowMessageRequestParams } from "vscode-languageclient/node";
@@ -6,8 +6,12 @@ import type { Approval, ApprovalNews } from "./protocol";
 import type { Servers } from "./server";
 import type { Texts } from "./texts";
 
-const ALLOW = "Allow once";
 const DENY = "Deny";
+const ANSWERS: Record<string, string> = {
+  "Allow once": "allow_once",
+  "Allow for this run": "allow_run",
+  "Always allow": "allow_always",
+};
 const SHOW = "Show All";
 const MESSAGE_LENGTH = 300; // VS Code shows a message as one line and cuts it somewhere after that
 
@@ -82,11 +86,15 @@ export async function answerApprovals(
   const picked = (await vscode.window.showQuickPick(items, { placeHolder: "Which question?" }))?.approval;
   if (!picked) return;
   const shown = await approvals.show(picked);
-  const detail = `${picked.decision.reason} (profile ${picked.decision.profile})`;
+  const { reason, profile, file, line } = picked.decision;
+  const detail = `${reason} (profile ${profile}${file ? `, ${file}:${line}` : ""})`;
+  const offered = Object.keys(ANSWERS)
+    .filter((title) => picked.offers.includes(ANSWERS[title] ?? ""))
+    .map((title): vscode.MessageItem => ({ title }));
   const deny: vscode.MessageItem = { title: DENY, isCloseAffordance: true };
-  const answer = await vscode.window.showWarningMessage(`CodeForge: ${picked.title}`, { modal: true, detail }, { title: ALLOW }, deny);
+  const answer = await vscode.window.showWarningMessage(`CodeForge: ${picked.title}`, { modal: true, detail }, ...offered, deny);
   await texts.close(shown);
-  const verdict = answer?.title === ALLOW ? "allow_once" : "deny";
+  const verdict = ANSWERS[answer?.title ?? ""] ?? "deny";
   await servers.call(folder, "approval.answer", { approval_id: picked.id, verdict });
 }
 

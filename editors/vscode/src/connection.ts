@@ -11,6 +11,7 @@ import {
   MessageActionItem,
   ShowMessageRequest,
   ShowMessageRequestParams,
+  Trace,
   WorkDoneProgress,
   WorkDoneProgressBegin,
   WorkDoneProgressEnd,
@@ -102,6 +103,17 @@ export class Connection {
   call<T>(operation: string, argument: object, workDoneToken?: string): Promise<T> {
     const params = { command: `codeforge.${operation}`, arguments: [argument], workDoneToken };
     return this.client.sendRequest<T>("workspace/executeCommand", params);
+  }
+
+  /** Hand keys over. Meanwhile nothing is traced: a trace would show them. */
+  async handOver(keys: Record<string, string | null>): Promise<void> {
+    await this.client.setTrace(Trace.Off);
+    try {
+      await this.call("keys.set", { keys });
+    } finally {
+      const wanted = vscode.workspace.getConfiguration("codeforge", this.folder.uri).get<string>("trace.server", "off");
+      await this.client.setTrace(Trace.fromString(wanted));
+    }
   }
 
   /** Start a run or a plan and hear of its progress until it ends. */

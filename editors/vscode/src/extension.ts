@@ -3,6 +3,7 @@
 import * as vscode from "vscode";
 import { answerApprovals, Approvals } from "./approvals";
 import type { Channels } from "./connection";
+import { keptKeys, setKey } from "./keys";
 import { explainPolicy, rebuild, search, showHealth, showMap } from "./looking";
 import { cancelRun, pickRun, rewind, showRun, startPlan, startRun } from "./runs";
 import { RESTRICTED, Servers } from "./server";
@@ -18,14 +19,19 @@ export function activate(context: vscode.ExtensionContext): void {
   const texts = new Texts();
   const approvals = new Approvals(texts);
   const status = new StatusItem();
-  const all = (servers = new Servers(channels, (_folder, question, token) => approvals.ask(question, token)));
+  const all = (servers = new Servers(
+    channels,
+    (_folder, question, token) => approvals.ask(question, token),
+    () => keptKeys(context),
+  ));
   all.onStatus((news) => status.take(news.folder, news.status));
   all.onApproval(({ folder, news }) => approvals.hear(folder.uri.toString(), news));
   all.onLost((folder) => approvals.forget(folder));
   approvals.onCount((count) => status.waiting(count));
   context.subscriptions.push(channels.log, channels.server, channels.trace, texts, approvals, status);
 
-  for (const [name, action] of Object.entries(actions(all, texts, approvals))) {
+  const own: Record<string, Action> = { ...actions(all, texts, approvals), setKey: () => setKey(context, all) };
+  for (const [name, action] of Object.entries(own)) {
     context.subscriptions.push(vscode.commands.registerCommand(`codeforge.ui.${name}`, () => guarded(all, channels, action)));
   }
   context.subscriptions.push(

@@ -73,7 +73,8 @@ export interface Approval {
   title: string;
   preview: string;
   command: string | null;
-  decision: { reason: string; profile: string };
+  offers: string[];
+  decision: { reason: string; profile: string; file: string; line: number };
 }
 
 /** `codeforge/approval` */

@@ -32,8 +32,12 @@ export class Servers {
   /** The connection of a folder, by its URI, has ended, and with it what it had told. */
   readonly onLost = this.lostEmitter.event;
 
-  /** `ask` puts a question of the server to the person. */
-  constructor(private readonly channels: Channels, private readonly ask: Ask) {}
+  /** `ask` puts a question of the server to the person; `keys` gives those that VS Code keeps. */
+  constructor(
+    private readonly channels: Channels,
+    private readonly ask: Ask,
+    private readonly keys: () => Promise<Record<string, string>>,
+  ) {}
 
   /** The folders that CodeForge can serve. */
   folders(): vscode.WorkspaceFolder[] {
@@ -83,6 +87,12 @@ export class Servers {
     await Promise.all([...this.connections.values()].map((connection) => connection.configure()));
   }
 
+  /** Hand changed keys to the servers; null takes one back. */
+  async handOver(keys: Record<string, string | null>): Promise<void> {
+    await this.queue;
+    await Promise.all([...this.connections.values()].map((connection) => connection.handOver(keys)));
+  }
+
   /** Close all connections for good. */
   async close(): Promise<void> {
     await this.serial(async () => {
@@ -120,6 +130,8 @@ export class Servers {
     this.tell(folder, "ok", false, "starting");
     try {
       await connection.start();
+      const keys = await this.keys();
+      if (Object.keys(keys).length) await connection.handOver(keys);
       this.connections.set(key, connection);
       this.failures.delete(key);
       this.channels.log.info(`connected for ${folder.uri.fsPath}`);

@@ -97,6 +97,14 @@ class Child:
         self.nvim.command(f"CodeForge run {task}")
         return str(self.until("(require('codeforge.events').newest_at_work() or {}).id"))
 
+    def known_keys(self) -> list[tuple[str, str]]:
+        """The keys that the server has, by name and source."""
+        command = [BIN / "codeforge", "keys", "list", "--json"]
+        told = subprocess.run(
+            command, env=self.env, cwd=self.root, timeout=40, check=True, capture_output=True
+        )
+        return [(key["name"], key["source"]) for key in json.loads(told.stdout)["keys"]]
+
     def approve_from_terminal(self, approval_id: str) -> None:
         """Answer a question by the command line."""
         command = [BIN / "codeforge", "approve", approval_id]

@@ -114,6 +114,28 @@ def test_anything_but_a_clear_yes_in_the_float_changes_nothing() -> None:
         child.until("table.concat(Told, ' '):find('no question waits', 1, true) ~= nil")
 
 
+def test_an_answer_for_the_run_and_keys_from_the_settings() -> None:
+    with neovim(FIX) as child:
+        child.ready()
+        child.lua(
+            """
+            local given = vim.g.codeforge
+            given.secrets = function() return { OPENAI_API_KEY = 'from-neovim-123456' } end
+            vim.g.codeforge = given
+            require('codeforge').hand_over(vim.lsp.get_clients({ name = 'codeforge' })[1])
+            """
+        )
+        child.until(lambda: ("OPENAI_API_KEY", "editor:Neovim") in child.known_keys())
+        run_id = child.run()
+        child.lua("vim.api.nvim_set_current_win(...)", child.until(child.float)["window"])
+        child.nvim.feedkeys("r", "x")
+        record = child.ended(run_id)
+        assert [state for state, _ in answers(record)] == ["allowed"]
+        verdicts = [e["payload"]["verdict"] for e in record["events"] if e["type"] == "approval.answered"]
+        assert verdicts == ["allow_run"]
+        assert "from-neovim" not in str(record)
+
+
 def test_the_stock_prompt_denies_when_it_is_dismissed() -> None:
     with neovim(FIX, approvals={"prompt": "select"}) as child:
         child.ready()

@@ -12,6 +12,11 @@ local waiting = {}
 local window
 
 local MAX_HEIGHT = 30
+local ANSWERS = {
+  { verdict = "allow_once", key = "allow", words = "allow once" },
+  { verdict = "allow_run", key = "run", words = "for this run" },
+  { verdict = "allow_always", key = "always", words = "always" },
+}
 
 ---@return boolean
 local function prompts_here()
@@ -46,7 +51,9 @@ local function show()
   local lines, filetype = body(question)
   local decision = question.approval.decision or {}
   table.insert(lines, 1, "# " .. (question.approval.title or ""))
-  table.insert(lines, 2, ("# asked because: %s (profile %s)"):format(decision.reason or "?", decision.profile or "?"))
+  local place = (decision.file or "") ~= "" and (", %s:%d"):format(decision.file, decision.line or 0) or ""
+  local why = "# asked because: %s (profile %s%s)"
+  table.insert(lines, 2, why:format(decision.reason or "?", decision.profile or "?", place))
   local buf = vim.api.nvim_create_buf(false, true)
   vim.bo[buf].bufhidden = "wipe"
   vim.api.nvim_buf_set_lines(
@@ -60,6 +67,13 @@ local function show()
   )
   vim.bo[buf].modifiable = false
   vim.bo[buf].filetype = filetype
+  local offered, verdicts = {}, {}
+  for _, one in ipairs(ANSWERS) do
+    if vim.list_contains(question.approval.offers or { "allow_once" }, one.verdict) then
+      offered[#offered + 1] = ("%s %s"):format(keys[one.key], one.words)
+      verdicts[keys[one.key]] = one.verdict
+    end
+  end
   local width = math.max(20, math.min(100, vim.o.columns - 4))
   local height = math.max(1, math.min(#lines, MAX_HEIGHT, vim.o.lines - 6))
   window = vim.api.nvim_open_win(buf, false, {
@@ -72,14 +86,15 @@ local function show()
     style = "minimal",
     border = "rounded",
     title = (" CodeForge asks (%d waiting) "):format(#waiting),
-    footer = (" %s allow once  %s deny  %s close = deny; here by :CodeForge approvals "):format(
-      keys.allow,
+    footer = (" %s  %s deny  %s close = deny; here by :CodeForge approvals "):format(
+      table.concat(offered, "  "),
       keys.deny,
       keys.dismiss
     ),
     zindex = 60,
   })
-  for key, verdict in pairs({ [keys.allow] = "allow_once", [keys.deny] = "deny", [keys.dismiss] = "deny" }) do
+  verdicts[keys.deny], verdicts[keys.dismiss] = "deny", "deny"
+  for key, verdict in pairs(verdicts) do
     vim.keymap.set("n", key, function()
       M.answer(verdict, question.approval.id)
     end, { buffer = buf, nowait = true, desc = "CodeForge: " .. verdict })
@@ -148,7 +163,7 @@ function M.forget(client_id)
 end
 
 --- Answer a question: the one that is shown, or the one of that id. The server has the last word.
----@param verdict "allow_once"|"deny"
+---@param verdict "allow_once"|"allow_run"|"allow_always"|"deny"
 ---@param id? string
 function M.answer(verdict, id)
   local codeforge = require("codeforge")

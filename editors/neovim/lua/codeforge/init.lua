@@ -5,12 +5,13 @@ local M = {}
 ---@field enable? boolean Start the server in every repository (default true); else call vim.lsp.enable("codeforge")
 ---@field cmd? string[] How to start the server (default { "codeforge-ls" })
 ---@field settings? table Settings as in .codeforge/config.yaml, such as { llm = { model = "..." } }
+---@field secrets? fun(): table<string, string>? Keys for the server, such as { OPENAI_API_KEY = ... }
 ---@field approvals? codeforge.ApprovalConfig
 ---@field runs? codeforge.RunConfig
 
 ---@class codeforge.ApprovalConfig
 ---@field prompt? "float"|"select" A float that does not take the keyboard (default), or vim.ui.select
----@field keys? { allow?: string, deny?: string, dismiss?: string } Keys inside the float (default a, d, q)
+---@field keys? { allow?: string, run?: string, always?: string, deny?: string, dismiss?: string } (a, r, w, d, q)
 
 ---@class codeforge.RunConfig
 ---@field open? boolean Open the output of a run when it is started here (default true)
@@ -21,7 +22,7 @@ local defaults = {
   enable = true,
   cmd = { "codeforge-ls" },
   settings = vim.empty_dict(),
-  approvals = { prompt = "float", keys = { allow = "a", deny = "d", dismiss = "q" } },
+  approvals = { prompt = "float", keys = { allow = "a", run = "r", always = "w", deny = "d", dismiss = "q" } },
   runs = { open = true, height = 15 },
 }
 
@@ -83,6 +84,21 @@ function M.call(name, argument, on_result, on_error, client)
       on_result(result, client)
     end
   end)
+end
+
+--- Hand the keys of the settings to the server, which keeps them in memory only.
+---@param client vim.lsp.Client
+function M.hand_over(client)
+  local secrets = M.config().secrets
+  if type(secrets) ~= "function" then
+    return
+  end
+  local ok, keys = pcall(secrets)
+  if not ok or (keys ~= nil and type(keys) ~= "table") then
+    M.notify("the function `secrets` of the settings failed; no key was handed over", vim.log.levels.WARN)
+  elseif keys and next(keys) then
+    M.call("keys.set", { keys = keys }, nil, nil, client)
+  end
 end
 
 --- What an error says, with the hint that the server gives.

@@ -1,0 +1,42 @@
+"""Operations on the audit trail: who did what, when and why, and whether the log behind it is whole."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from codeforge_ls.model.audit import AuditFilter
+from codeforge_ls.model.base import Frozen, JsonObject
+from codeforge_ls.operations.operation import Call, Operation
+
+
+async def audit_list(call: Call, arguments: AuditFilter) -> JsonObject:
+    """A page of the trail; ``next_cursor`` is the ``cursor`` of the next one, null after the last."""
+    entries = await call.workspace.store.audit_trail(arguments)
+    more = len(entries) == arguments.limit
+    left_out = None if arguments.full else {"event"}
+    return {
+        "entries": [entry.model_dump(mode="json", exclude=left_out) for entry in entries],
+        "next_cursor": entries[-1].position if more else None,
+    }
+
+
+class Anchor(Frozen):
+    """An export of earlier, which the log must still hold."""
+
+    against: str | None = Field(default=None, min_length=1, max_length=4096)
+
+
+async def audit_verify(call: Call, arguments: Anchor) -> JsonObject:
+    """Check every hash chain, that the state tables are what the log says, and an earlier export against it."""
+    store = call.workspace.store
+    broken = list(await store.verify(None))
+    tables = await store.refold()
+    if arguments.against is not None:
+        broken += await store.compared_with(call.workspace.root / arguments.against)
+    return {"sound": not broken and not tables, "broken": [*broken], "tables": tables}
+
+
+OPERATIONS = (
+    Operation("audit.list", "Who did what, when and why", AuditFilter, audit_list, persons_only=True),
+    Operation("audit.verify", "Check that the log is whole", Anchor, audit_verify, persons_only=True),
+)
