@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codeforge_ls.actions.files import WorkspaceFiles
@@ -192,9 +192,13 @@ class Applier:
             checkpoint_id=restored.safety.id,
         )
 
-    def prepare(self) -> None:
-        """Something may be changed soon: have ready for the checkpoint what can be ready."""
+    def prepare(self, prepared: Prepared) -> Prepared:
+        """A person is about to be asked: get the checkpoint ready while they think, and have the question about a
+        command say so where it could not be taken back."""
         self.checkpoints.prepare()
+        if isinstance(prepared, CommandLine):
+            return replace(prepared, undone=not self.checkpoints.too_much)
+        return prepared
 
     @contextlib.contextmanager
     def _telling(self, action: Action) -> Iterator[None]:
