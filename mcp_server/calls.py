@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 CALL_SECONDS = 50.0  # many clients give a call up after 60; a pending edit answers by itself after 45
 PROGRESS_SECONDS = 4.0  # clients are promised a sign of life at least every 5
 TICK_SECONDS = 0.5  # how often new progress is passed on
+PIPE = "mcp"  # the front end of who comes by ``codeforge-mcp``
 MAX_CALLS = 32  # calls under way on one connection; an agent that sends more is told so
 MAX_NAME = 80  # characters of what a client calls itself
 ERROR_META = "codeforge/error"
 KEY_META = "codeforge/idempotencyKey"  # of a request: at most one call with it has an effect
 REPLAYED_META = "codeforge/replayed"  # of a result: it is that of an earlier call with the same key
+UNTRUSTED_META = (
+    "codeforge/untrusted"  # of a result: it holds text of the repository, which nobody vouches for
+)
 MAX_TEXT = 40_000  # characters of one result: clients cut or hide longer ones
 
 ToolCallContext: TypeAlias = Context[Any, Any]  # the SDK's own types of a lifespan and a transport request
@@ -39,10 +43,11 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """One client's connection. ``session`` is our id of it; the workspace is opened by its first call."""
+    """One client's connection. ``session`` is our id of it, ``front_end`` the door it came in by; the workspace is
+    opened by its first call."""
 
-    def __init__(self, host: WorkspaceHost, session: str) -> None:
-        self._host, self.session = host, session
+    def __init__(self, host: WorkspaceHost, session: str, front_end: str = PIPE) -> None:
+        self._host, self.session, self.front_end = host, session, front_end
         self._calls: set[asyncio.Task[JsonObject]] = set()
         self._parked = ParkedCalls()
         self._attached_questions: set[Callable[[], None]] = set()
@@ -108,7 +113,8 @@ class Connection:
         if self._attached is None or (self._attached.done() and self._attached.exception()):
             self._attached = asyncio.create_task(self._record(EventType.SESSION_ATTACHED, actor))
         await asyncio.shield(self._attached)  # what this client does next is on record after its coming
-        if parked.questions.can_ask_its_person and not parked.is_attached:
+        # Over HTTP an answer is one step further away from a person: no question goes there.
+        if self.front_end == PIPE and parked.questions.can_ask_its_person and not parked.is_attached:
             await self._attach(parked)
         try:
             return await operations.call(operation, arguments, actor, news, on_replay=on_replay)
@@ -129,7 +135,7 @@ class Connection:
 
     async def _record(self, kind: EventType, actor: Actor) -> Actor:
         workspace = await self._host.workspace()
-        payload: JsonObject = {"client": actor.name, "front_end": "mcp"}
+        payload: JsonObject = {"client": actor.name, "front_end": self.front_end}
         draft = EventDraft(stream=f"session:{self.session}", type=kind, payload=payload, actor=actor.label)
         await workspace.store.append(draft)
         return actor

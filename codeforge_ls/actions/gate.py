@@ -84,7 +84,7 @@ class Gate:
         kind = self._tools.get(action.tool)
         if kind is None:
             return Applied(outcome=Outcome.FAILED, output=f"There is no tool {action.tool.value}.")
-        passage = _Passage(action, kind, tuple(layers), on_output)
+        passage = _Passage(self._applier.executing(action, layers), kind, tuple(layers), on_output)
         await self._store.append(
             passage.draft(
                 EventType.TOOLCALL_REQUESTED,

@@ -27,8 +27,9 @@ def describe(action: Action, prepared: Prepared) -> Shown:
     """Say what would happen."""
     who, task = action.actor.label, _task(action)
     if isinstance(prepared, CommandLine):
+        how = f" ({action.execution.text})" if action.execution else ""
         no_undo = NO_UNDO if prepared.undone else TOO_MUCH
-        return Shown(f"{who} wants to run a command{task}; {no_undo}", visible(prepared.command))
+        return Shown(f"{who} wants to run a command{task}{how}; {no_undo}", visible(prepared.command))
     if isinstance(prepared, Rewind):
         checkpoint = prepared.checkpoint
         return Shown(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from codeforge_ls import __version__
 from codeforge_ls.cli import (
+    attaching,
     auditing,
     finding,
     governing,
@@ -31,7 +32,18 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--version", action="version", version=f"codeforge {__version__}")
     verbs = parser.add_subparsers(dest="verb_name", metavar="VERB", required=True, title="verbs")
-    for part in (finding, running, history, governing, trusting, keeping, auditing, upkeep, logbook):
+    for part in (
+        finding,
+        running,
+        history,
+        governing,
+        attaching,
+        trusting,
+        keeping,
+        auditing,
+        upkeep,
+        logbook,
+    ):
         part.declare(verbs)
     verbs.add_parser("demo", add_help=False, help="See it all work on a real code base, offline")
     arguments, rest = parser.parse_known_args(words)

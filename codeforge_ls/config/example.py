@@ -12,6 +12,7 @@ import textwrap
 
 from codeforge_ls.config import settings
 from codeforge_ls.config.settings import FIELDS, Mark, SettingField, Settings, section_models
+from codeforge_ls.config.trust import is_the_persons_alone
 
 HEAD = """\
 # CodeForge settings: every one, with its default. Generated from the model; do not edit by hand.
@@ -20,7 +21,7 @@ HEAD = """\
 # workspace's). Lowest to highest: defaults, your file, the workspace's file, editor options, environment,
 # --set section.field=value. Editor options hold while that editor is attached.
 # "yours only": a workspace's file may set it only when you trust that file (`codeforge trust`), and an editor only
-# what concerns the model.
+# what concerns the model. "yours alone": no workspace's file and no editor sets it.
 # "restart": takes effect when the workspace opens again; of these an editor sets only lsp, for itself.
 """
 
@@ -63,7 +64,8 @@ def _facts(field: SettingField) -> list[str]:
         facts.append("one of " + ", ".join(str(member.value) for member in kind))
     for bound, sign in (("gt", ">"), ("ge", ">="), ("le", "<=")):
         facts += [f"{sign} {getattr(item, bound)}" for item in field.info.metadata if hasattr(item, bound)]
-    facts += ["yours only"] if field.has(Mark.TRUSTED) else []
+    if field.has(Mark.TRUSTED):
+        facts.append("yours alone" if is_the_persons_alone(field.path) else "yours only")
     facts += ["restart"] if field.has(Mark.IMMUTABLE) else []
     return facts
 

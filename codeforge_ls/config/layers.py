@@ -21,7 +21,7 @@ COMMAND_LINE = "--set"
 
 ENV_ALIASES = {"CODEFORGE_POLICY_DIR": "policy.directory"}
 MAX_PROBLEMS = 50  # of one file: whoever wrote more than that is told enough
-NOT_SETTINGS = ("CODEFORGE_TOOL", "CODEFORGE_STATE_", "CODEFORGE_DEV_")
+NOT_SETTINGS = ("CODEFORGE_TOOL", "CODEFORGE_HTTP_TOKEN", "CODEFORGE_STATE_", "CODEFORGE_DEV_")
 
 
 class Severity(StrEnum):

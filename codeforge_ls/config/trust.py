@@ -9,7 +9,7 @@ from codeforge_ls.config.settings import FIELDS, Mark
 from codeforge_ls.model.base import JsonValue
 
 PROFILE, PROFILES = "policy.default", "policy.directory"
-MODEL, SESSION = "llm", "lsp"  # sections
+MODEL, SESSION, DOOR = "llm", "lsp", "mcp"  # sections
 
 # From strict to loose. Who is not trusted may not choose a looser profile than the person did; "" (chosen by
 # circumstances) ranks like editor-interactive, the strictest of what it can become.
@@ -34,17 +34,23 @@ def withheld(layer: Layer) -> dict[str, JsonValue]:
     return {
         path: item.value
         for path, item in layer.values.items()
-        if FIELDS[path].has(Mark.TRUSTED) and path != PROFILES
+        if FIELDS[path].has(Mark.TRUSTED) and not is_the_persons_alone(path)
     }
+
+
+def is_the_persons_alone(path: str) -> bool:
+    """Whether no workspace may set it, trusted or not: where policies come from, and a door that is open to more."""
+    return path == PROFILES or FIELDS[path].section == DOOR
 
 
 def restrict_workspace(layer: Layer, trusted: str, *, file_is_trusted: bool = False) -> Layer:
     """The workspace's file without what runs code, sends data, spends money or weakens isolation and audit trail
-    (unless a person trusts this very file), and without a looser policy or a place of more policies in any case."""
+    (unless a person trusts this very file), and in any case without a looser policy, a place of more policies and a
+    door to HTTP."""
     kept = layer.copy()
     for path, item in layer.values.items():
         reason = ""
-        if path == PROFILES:
+        if is_the_persons_alone(path):
             reason = "ignored: only your own file, the environment or --set may set this"
         elif FIELDS[path].has(Mark.TRUSTED):
             reason = "" if file_is_trusted else "ignored until you trust this file (`codeforge trust`)"

@@ -4,7 +4,8 @@ In: ``{"id", "op", "arguments"}``, ``{"answer": {"approval_id", "verdict"}}``.
 Out: ``{"id", "progress"}``, ``{"id", "event"}``, then ``{"id", "result"}`` or ``{"id", "error"}``; a result that was
 given before to the same idempotency key has ``"replayed": true``;
 ``{"ask": Approval}`` and ``{"withdraw": approval_id}`` once the terminal has attached.
-Besides the operations there are ``attach``, ``watch``, ``cancel``, ``daemon.status`` and ``daemon.stop``.
+Besides the operations there are ``attach``, ``watch``, ``cancel``, ``daemon.status``, ``daemon.stop``, ``mcp.http``
+and ``mcp.rotate``.
 A terminal that a foreign agent has started speaks for the agent: what is for people is refused, the rest is
 judged as the agent's.
 """
@@ -23,10 +24,11 @@ from codeforge_ls.daemon.terminal_channel import TerminalChannel
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import JsonObject, JsonValue, new_id
-from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
+from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
 
 if TYPE_CHECKING:
+    from codeforge_ls.daemon.http_door import HttpDoor
     from codeforge_ls.operations import Operations
     from codeforge_ls.workspace import Workspace
 
@@ -34,7 +36,9 @@ MAX_LINE = 4 << 20
 MAX_AT_ONCE = 64
 MAX_RECORDED = 2000  # characters of the arguments of a refused request
 OWN_TERMINAL = "Answer in the editor, or use a terminal that the agent did not start."
-PERSONS_ONLY = frozenset({"attach", "daemon.stop"})  # besides the operations that say so themselves
+PERSONS_ONLY = frozenset(
+    {"attach", "daemon.stop", "mcp.rotate"}
+)  # besides the operations that say so themselves
 AGENTS_MAY_WATCH = ("run:", "plan:")
 STARTERS = frozenset({"run.start", "run.resume", "plan.start"})
 
@@ -51,6 +55,9 @@ class Host(Protocol):
     def close_soon(self, reason: str) -> None: ...
 
     def report(self) -> JsonValue: ...
+
+    @property
+    def http_door(self) -> Callable[[], HttpDoor] | None: ...
 
 
 async def serve_cli(
@@ -164,6 +171,8 @@ class TerminalSession:
             case "daemon.stop":
                 self._host.close_soon("asked by a terminal")
                 return {"stopping": True}
+            case "mcp.http" | "mcp.rotate":
+                return await self._http_door(op)
             case "attach":
                 return await self._attach(arguments)
             case "watch":
@@ -176,6 +185,13 @@ class TerminalSession:
                 self._channel.adopt(result)
                 return result
         return await operations.call(op, arguments, actor, progress, on_replay=on_replay)
+
+    async def _http_door(self, op: str) -> JsonValue:
+        await self._host.workspace()
+        if self._host.http_door is None:
+            raise Unavailable("An embedded session has no HTTP door.", hint="Use a daemon.")
+        door = self._host.http_door()
+        return await (door.facts() if op == "mcp.http" else door.rotate(self._actor().label))
 
     async def _attach(self, arguments: JsonValue) -> JsonValue:
         """Become a way to reach a person. ``{"scope": "mine"}``: only for runs that this session starts."""
@@ -209,7 +225,7 @@ class TerminalSession:
         raise Denied(reason, hint=OWN_TERMINAL)
 
     async def _is_for_persons(self, op: str) -> bool:
-        if op == "daemon.status":
+        if op in ("daemon.status", "mcp.http"):
             return False
         await self._host.operations()  # its code is imported beside the loop
         from codeforge_ls.operations.catalogue import ALL

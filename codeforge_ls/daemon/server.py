@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import json
 import logging
 import os
@@ -14,15 +13,18 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codeforge_ls import __version__
-from codeforge_ls.child import importing
 from codeforge_ls.daemon.election import Claim
 from codeforge_ls.daemon.host import SESSIONS, Host
 from codeforge_ls.daemon.peer import Agents, Process, credentials, is_inside_tool, lineage
 from codeforge_ls.daemon.processes import Reaper, kill_descendants, leave_within
+from codeforge_ls.opening import imported
 from codeforge_ls.rendezvous import INSIDE_TOOL, PROTOCOL
+
+if TYPE_CHECKING:
+    from codeforge_ls.daemon.http_door import HttpDoor
 
 HELLO_SECONDS = 5.0
 MAX_HELLO = 64 << 10
@@ -57,10 +59,8 @@ def version_key(text: str) -> tuple[int, ...]:
 
 async def entry_point(role: str) -> Serve:
     """The coroutine that serves a kind of session, imported beside the loop."""
-    name = SESSIONS[role]
-    with contextlib.nullcontext() if name in sys.modules else importing():
-        module = await asyncio.to_thread(importlib.import_module, name)
-    serve: Serve = getattr(module, f"serve_{role}")
+    await imported(SESSIONS[role])
+    serve: Serve = getattr(sys.modules[SESSIONS[role]], f"serve_{role}")
     return serve
 
 
@@ -75,6 +75,7 @@ class Server:
         self._exit_codes: dict[str, int] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._agents = Agents()
+        self._http: HttpDoor | None = None
         self._idle_since = time.monotonic()
 
     def stop(self, reason: str) -> None:
@@ -88,6 +89,7 @@ class Server:
     async def serve(self, host: Host, on_listening: Callable[[], None]) -> str:
         """Serve until the end and return its reason. The workspace is closed, no child is left."""
         self._host = host
+        host.http_door = self._door
         self._catch_signals()
         listening = await asyncio.start_unix_server(self._accept, sock=self._claim.socket, limit=READ_LIMIT)
         on_listening()
@@ -96,6 +98,8 @@ class Server:
         await self._stopping.wait()
         log.info("leaving: %s", self._reason)
         listening.close()
+        if self._http is not None:
+            self._http.stop()
         keeping_house.cancel()
         await self._finish()
         return self._reason
@@ -114,6 +118,8 @@ class Server:
             await asyncio.wait_for(self._host.close(self._reason), CLOSE_SECONDS)
         except Exception:
             log.exception("the workspace did not close in order")
+        if self._http is not None:
+            await self._http.close()
         tasks = [*self._sessions.values(), *self._connections]
         for task in tasks:
             task.cancel()
@@ -131,10 +137,22 @@ class Server:
             reaper.tick()
             if lost := self._host.lost():
                 self.stop(lost)
-            if self._connections or self._host.is_busy():
+            workspace = self._host.opened()
+            if workspace is not None and (self._http is not None or workspace.settings.mcp.http):
+                self._door().follow(workspace)
+            called_on = self._http is not None and self._http.in_use()
+            if self._connections or called_on or self._host.is_busy():
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since >= idle:
                 self.stop(f"idle for {idle:g} s")
+
+    def _door(self) -> HttpDoor:
+        """The HTTP door. Its code needs the model, which is imported when the workspace is opened."""
+        if self._http is None:
+            from codeforge_ls.daemon.http_door import HttpDoor
+
+            self._http = HttpDoor(self._host, self._agents)
+        return self._http
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

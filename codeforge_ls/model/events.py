@@ -17,6 +17,7 @@ class EventType(StrEnum):
     WORKSPACE_OPENED = "workspace.opened"
     WORKSPACE_CLOSED = "workspace.closed"
     CONFIG_CHANGED = "config.changed"
+    HTTP_DOOR_CHANGED = "http_door.changed"
     KEYS_CHANGED = "keys.changed"
     POLICY_CHANGED = "policy.changed"
     TRUST_CHANGED = "trust.changed"
@@ -46,6 +47,7 @@ class EventType(StrEnum):
 
     CHECKPOINT_CREATED = "checkpoint.created"
     CHECKPOINT_RESTORED = "checkpoint.restored"
+    LAYER_MERGED = "layer.merged"
 
     PLAN_CREATED = "plan.created"
     PLAN_STARTED = "plan.started"

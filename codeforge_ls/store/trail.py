@@ -26,6 +26,7 @@ ACTIONS: dict[str, AuditAction] = {
     EventType.TRUST_CHANGED: AuditAction.TRUST,
     EventType.KEYS_CHANGED: AuditAction.KEYS,
     EventType.CONFIG_CHANGED: AuditAction.SETTINGS,
+    EventType.HTTP_DOOR_CHANGED: AuditAction.SETTINGS,
     EventType.CHECKPOINT_RESTORED: AuditAction.REWIND,
     EventType.STREAM_DROPPED: AuditAction.DROP,
 }
@@ -200,6 +201,13 @@ def _settings(_connection: sqlite3.Connection, event: Event) -> Said:
     return f"settings: {listed or 'not applied'}", "a file or an editor's options changed", ""
 
 
+def _http_door(_connection: sqlite3.Connection, event: Event) -> Said:
+    if "token" in event.payload:
+        return "MCP over HTTP: a new token", "a person's order", ""
+    is_open = event.payload.get("open") is True
+    return f"MCP over HTTP: {'open' if is_open else 'shut'}", "a setting", str(event.payload.get("port", ""))
+
+
 def _rewound(connection: sqlite3.Connection, event: Event) -> Said:
     restored = _object(event.payload.get("restored"))
     changed, conflicts = restored.get("changed"), restored.get("conflicts")
@@ -238,6 +246,7 @@ SAYINGS: dict[str, Callable[[sqlite3.Connection, Event], Said]] = {
     EventType.TRUST_CHANGED: _trust,
     EventType.KEYS_CHANGED: _keys,
     EventType.CONFIG_CHANGED: _settings,
+    EventType.HTTP_DOOR_CHANGED: _http_door,
     EventType.CHECKPOINT_RESTORED: _rewound,
     EventType.STREAM_DROPPED: _dropped,
 }
