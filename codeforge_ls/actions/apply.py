@@ -240,9 +240,13 @@ class Applier:
             checkpoint_id=restored.safety.id,
         )
 
-    def prepare(self) -> None:
-        """Something may be changed soon: have ready for the checkpoint what can be ready."""
+    def prepare(self, prepared: Prepared) -> Prepared:
+        """A person is about to be asked: get the checkpoint ready while they think, and have the question about a
+        command say so where it could not be taken back."""
         self.checkpoints.prepare()
+        if isinstance(prepared, CommandLine):
+            return replace(prepared, undone=not self.checkpoints.too_much)
+        return prepared
 
     @contextlib.contextmanager
     def _telling(self, action: Action) -> Iterator[None]:
@@ -267,7 +271,7 @@ class Applier:
                     kind=CheckpointKind.ACTION,
                     call_id=call,
                     force=paths,
-                    nothing_else=bool(paths),
+                    nothing_else=bool(paths) and action.tool is not Tool.BASH,
                 )
         except CodeForgeError as error:
             raise Denied(

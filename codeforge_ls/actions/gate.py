@@ -133,7 +133,7 @@ class Gate:
                 data={"dry_run": True},
             )  # fmt: skip
         if decision.decision is Decision.ASK:
-            self._applier.prepare()  # while a person thinks
+            prepared = self._applier.prepare(prepared)
             await self._ask(passage, effects, prepared)
         return await self._apply(passage, effects, prepared)
 

@@ -10,6 +10,7 @@ from codeforge_ls.model.actions import Action
 from codeforge_ls.model.errors import CodeForgeError
 
 NO_UNDO = "what it changes in ignored files cannot be taken back"
+TOO_MUCH = "what it changes cannot be taken back, as the folder is too large for checkpoints of all of it"
 MAX_TASK = 60  # characters of a task in a title
 MAX_PREVIEW = 100_000  # characters kept in the log; prompts show less
 
@@ -27,7 +28,8 @@ def describe(action: Action, prepared: Prepared) -> Shown:
     who, task = action.actor.label, _task(action)
     if isinstance(prepared, CommandLine):
         how = f" ({action.execution.text})" if action.execution else ""
-        return Shown(f"{who} wants to run a command{task}{how}; {NO_UNDO}", visible(prepared.command))
+        no_undo = NO_UNDO if prepared.undone else TOO_MUCH
+        return Shown(f"{who} wants to run a command{task}{how}; {no_undo}", visible(prepared.command))
     if isinstance(prepared, Rewind):
         checkpoint = prepared.checkpoint
         return Shown(

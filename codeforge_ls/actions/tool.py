@@ -83,10 +83,12 @@ class Changes:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command to run, with its time limit in seconds (None: the configured one)."""
+    """A command to run, with its time limit in seconds (None: the configured one). ``undone``: what it changes in files
+    that are not ignored can be taken back."""
 
     command: str
     timeout: float | None
+    undone: bool = True
 
 
 @dataclass(frozen=True)

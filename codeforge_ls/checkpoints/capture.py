@@ -5,7 +5,6 @@ In the picture: what is not ignored, what the user tracks though ignored, and ig
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import time
@@ -220,9 +219,11 @@ class Capture:
             raise TooMuch(f"{len(wanted):,} files that are not ignored")
         prefix = joined(unit.folder, b"") + b"/"
         for path in wanted:
-            with contextlib.suppress(OSError):
+            try:
                 size = os.lstat(prefix + path).st_size
-                self._new_bytes += size if size <= MAX_FILE_BYTES else 0
+            except OSError:
+                continue
+            self._new_bytes += size if size <= MAX_FILE_BYTES else 0
         if self._new_bytes > MAX_NEW_BYTES:
             raise TooMuch(f"{self._new_bytes / 2**30:.1f} GiB in files that are not ignored")
 

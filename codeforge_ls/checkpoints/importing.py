@@ -16,6 +16,7 @@ from codeforge_ls.model.errors import Unavailable
 
 FOLDER, FILE = "040000", "100644"
 TIMEOUT = git.DEFAULT_TIMEOUT * 5
+AT_ONCE = 1 << 18  # bytes
 # It frees each file's memory only to ask for it again: for glibc that is a system call each, a third of its time.
 ALLOCATION = {"MALLOC_TOP_PAD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
@@ -27,6 +28,7 @@ class Importer:
         self._shadow = shadow
         self._stack = stack
         self._process: subprocess.Popen[bytes] | None = None
+        self._orders = bytearray()
 
     def tree(self, reference: str, base: str) -> ImportedTree:
         """A tree that starts as ``base``; ``reference`` keeps what it becomes from being pruned. One at a time."""
@@ -56,6 +58,7 @@ class Importer:
         """Wait until everything is on disk and the references point at it. Raises GitFailed when it is not."""
         if self._process is None:
             return
+        self._send()
         process, self._process = self._process, None
         try:
             _, errors = process.communicate(timeout=TIMEOUT)
@@ -73,31 +76,40 @@ class Importer:
                 "fast-import", "--quiet", "--force", "--depth=0", environment=ALLOCATION
             )
             self._process = self._stack.enter_context(command)
-        if self._process.stdin is None:
-            raise Unavailable("git fast-import has no pipes.")
-        try:
-            self._process.stdin.write(order)
-        except BrokenPipeError:
-            raise self._failed() from None
+        self._orders += order
+        if len(self._orders) > AT_ONCE:
+            self._send()
 
     def answer(self) -> bytes:
         """One line of what it says to the last order."""
+        self._send()
         process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
+        if process is None or process.stdout is None:
             raise Unavailable("git fast-import has no pipes.")
-        try:
-            process.stdin.flush()
-        except BrokenPipeError:
-            raise self._failed() from None
         line = process.stdout.readline()
         if not line:
             raise self._failed()
         return line
 
+    def _send(self) -> None:
+        """What was ordered by now, in one piece."""
+        if self._process is None or self._process.stdin is None:
+            raise Unavailable("git fast-import has no pipes.")
+        orders, self._orders = self._orders, bytearray()
+        try:
+            self._process.stdin.write(orders)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failed() from None
+
     def _failed(self) -> git.GitFailed:
         """Why it ended before it was told to."""
-        self.finish()
-        return git.failure("fast-import", 1, b"it ended early")
+        process, self._process = self._process, None
+        if process is None:
+            return git.failure("fast-import", 1, b"")
+        _, errors = process.communicate(timeout=TIMEOUT)
+        self._shadow.cancellation.check()
+        return git.failure("fast-import", process.returncode, errors)
 
 
 class ImportedTree:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -20,7 +20,7 @@ from codeforge_ls.checkpoints.history import Purpose, Stored
 from codeforge_ls.checkpoints.names import as_bytes, below, checked_root, lexical, quoted, shown
 from codeforge_ls.checkpoints.placing import Blocked
 from codeforge_ls.checkpoints.shadow import Shadow
-from codeforge_ls.checkpoints.snapshot import Memory, Snapshots
+from codeforge_ls.checkpoints.snapshot import Memory, Snapshots, remember
 from codeforge_ls.git import Cancellation
 from codeforge_ls.model.actions import FileChange
 from codeforge_ls.model.base import JsonObject
@@ -69,14 +69,16 @@ class Checkpoints:
         self._background: dict[str, asyncio.Task[None]] = {}
         self._told: list[OnProgress] = []
 
+    @property
+    def too_much(self) -> str:
+        """Why checkpoints hold only files that edits named, as far as is known; empty when they hold the workspace."""
+        return self._memory.too_much
+
     def report(self) -> JsonObject:
         """For ``health``: whether checkpoints hold the whole workspace, and if they do not, why."""
-        too_much = self._memory.too_much
-        return (
-            {"hold": "only files that edits named", "reason": too_much}
-            if too_much
-            else {"hold": "everything"}
-        )
+        if self.too_much:
+            return {"hold": "only files that edits named", "reason": self.too_much}
+        return {"hold": "everything"}
 
     @contextlib.contextmanager
     def telling(self, on_progress: OnProgress) -> Iterator[None]:
@@ -130,7 +132,7 @@ class Checkpoints:
 
         def work(shots: Snapshots, forced: set[bytes]) -> Checkpoint:
             inside, outside = self._sorted_out(named)
-            forced = _remember(shots.shadow, inside, forced)
+            forced = remember(shots.shadow, inside, forced)
             if nothing_else and self._watched:
                 _, checkpoint = shots.known(inside, forced, purpose, outside)
             else:
@@ -286,7 +288,7 @@ class Checkpoints:
         def alone(shadow: Shadow) -> T:
             shots = Snapshots(shadow, self._root, self._memory, progress)
             with shadow.locked():
-                forced = _remember(shadow)
+                forced = remember(shadow)
                 self._finished = restoring.finish(shots, forced) or self._finished
                 return work(shots, forced)
 
@@ -379,18 +381,3 @@ def _checked(paths: Iterable[str]) -> list[str]:
     for path in listed:
         as_bytes(path)
     return listed
-
-
-def _remember(shadow: Shadow, more: Collection[bytes] = (), known: Collection[bytes] = ()) -> set[bytes]:
-    """The ignored files that are snapshotted all the same, with ``more`` added to those ``known`` or in the file."""
-    file, all_of_them = shadow.own / "forced", set(known)
-    if not known:
-        with contextlib.suppress(FileNotFoundError):
-            all_of_them = set(file.read_bytes().split(b"\0")[:-1])
-    if all_of_them.issuperset(more):
-        return all_of_them
-    all_of_them.update(more)
-    partial = file.with_suffix(".new")
-    partial.write_bytes(b"".join(path + b"\0" for path in sorted(all_of_them)))
-    partial.replace(file)
-    return all_of_them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -122,3 +123,18 @@ class Snapshots:
         self, writing: Importer, picture: Picture, purpose: Purpose, outside: Collection[SkippedPath]
     ) -> Checkpoint:
         return history.record(self.shadow, writing, self.root, picture, purpose, outside)
+
+
+def remember(shadow: Shadow, more: Collection[bytes] = (), known: Collection[bytes] = ()) -> set[bytes]:
+    """The ignored files that are snapshotted all the same, with ``more`` added to those ``known`` or in the file."""
+    file, all_of_them = shadow.own / "forced", set(known)
+    if not known:
+        with contextlib.suppress(FileNotFoundError):
+            all_of_them = set(file.read_bytes().split(b"\0")[:-1])
+    if all_of_them.issuperset(more):
+        return all_of_them
+    all_of_them.update(more)
+    partial = file.with_suffix(".new")
+    partial.write_bytes(b"".join(path + b"\0" for path in sorted(all_of_them)))
+    partial.replace(file)
+    return all_of_them

@@ -57,3 +57,31 @@ def test_edits_in_a_row_are_taken_back_one_by_one(ground: Ground) -> None:
     assert ground.git_picture() == git
     assert ground.ask("health")["checkpoints"] == {"hold": "everything"}
     editor.close()
+
+
+def test_a_folder_that_is_too_large_says_so_and_keeps_what_edits_name(ground: Ground) -> None:
+    """More than 2 GiB that are not ignored: the answers, ``health`` and the log say what cannot be taken back."""
+    for number in range(45):
+        path = ground.root / f"data/{number}.bin"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as handle:
+            handle.truncate(49 << 20)
+    text = ground.text("README.md")
+    ground.play(
+        {"tool": "Edit", "arguments": {"path": "README.md", "old_text": "# Shop", "new_text": "# Store"}},
+        {"tool": "Bash", "arguments": {"command": "echo more >> latin.txt; echo more >> README.md"}},
+        {"say": "Done."},
+    )
+    run = ground.run("edit in a data set", "--profile", "free")
+    assert run["run"]["status"] == "completed", run["run"]
+    results = [e["payload"]["applied"] for e in run["events"] if e["type"] == "run.toolcall.result"]
+    for applied in results:
+        assert "holds only files that edits named" in applied["output"], applied
+    assert [change["path"] for change in results[1]["files"]] == ["README.md"]
+    made = [e["payload"]["checkpoint"] for e in run["events"] if e["type"] == "checkpoint.created"]
+    assert all("GiB in files that are not ignored" in checkpoint["only_named"] for checkpoint in made)
+    report = ground.ask("health")["checkpoints"]
+    assert (report["hold"], report["reason"]) == ("only files that edits named", made[0]["only_named"])
+    assert ground.ask("rewind", run["run"]["id"])["changed"] == ["README.md"]
+    assert ground.text("README.md") == text
+    assert (ground.root / "latin.txt").read_bytes().endswith(b"more\n")
