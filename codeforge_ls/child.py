@@ -19,6 +19,14 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def give_way(niceness: int) -> None:
+    """Let other processes go first, as ``nice`` says. Where Linux shares the processors between sessions (autogroup),
+    niceness counts inside a session only, so the session of this process is told the same: it must be its own."""
+    os.nice(niceness)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as autogroup:  # noqa: PTH123
+        autogroup.write(str(niceness))
+
+
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """While large modules are imported: nothing they make is garbage, and looking for it costs a tenth of the time."""

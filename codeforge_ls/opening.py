@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +26,32 @@ REST = (
 )
 
 
+_one_at_a_time, _whole = threading.Lock(), set[str]()
+
+
 async def imported(*names: str) -> None:
-    """Import large modules beside the loop."""
-    with importing():
-        for name in names:
-            await asyncio.to_thread(importlib.import_module, name)
+    """Import large modules beside the loop, one after the other whoever asks: threads would not make it faster."""
+    for name in names:
+        if name not in _whole:
+            await asyncio.to_thread(_import, name)
 
 
-async def open_workspace(root: Path, config: ConfigStore, early: Standby | None = None) -> Workspace:
-    """The open workspace of a root. ``early`` has the workers of the index, if they were started before.
+def is_imported(name: str) -> bool:
+    """Whether it was imported here to the end: a module that is still being imported is among ``sys.modules`` too."""
+    return name in _whole
+
+
+def _import(name: str) -> None:
+    with _one_at_a_time, importing():
+        importlib.import_module(name)
+    _whole.add(name)
+
+
+async def open_workspace(
+    root: Path, config: ConfigStore, early: Standby | None, on_imported: Callable[[], None]
+) -> Workspace:
+    """The open workspace of a root. ``early`` has the workers of the index, if they were started before;
+    ``on_imported`` is called when all code is there.
 
     The index begins at once: its workers list and load while this process still imports the rest.
     """
@@ -51,6 +70,7 @@ async def open_workspace(root: Path, config: ConfigStore, early: Standby | None 
     await index.start()
     try:
         await imported(*REST)
+        on_imported()
         from codeforge_ls.workspace import Workspace
 
         return await Workspace.open(root, state, config, index, environment, vault)

@@ -13,19 +13,19 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 
-from codeforge_ls.child import die_with_parent, importing
+from codeforge_ls.child import die_with_parent, give_way, importing
 
 LINE_LIMIT = 64 << 20  # bytes of one line from a worker
 INDEX_WORKER, QUERY_WORKER = "codeforge_ls.index.worker", "codeforge_ls.index.query_worker"
-NICE = {INDEX_WORKER: 10}  # the index gives way to the answers
+# The index gives way to the answers, three to one; at 10 a busy machine would starve it.
+NICE = {INDEX_WORKER: 5}
 # One thread each: the workers are the parallelism, and BLAS threads cost memory.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}
 
 
 def command(module: str) -> list[str]:
     """The command line of a worker that stands by. ``-P``: a module of the workspace must not be imported for ours."""
-    niceness = ["nice", "-n", str(NICE[module])] if module in NICE else []
-    return [*niceness, sys.executable, "-P", "-m", "codeforge_ls.standby", module]
+    return [sys.executable, "-P", "-m", "codeforge_ls.standby", module]
 
 
 def order(arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
@@ -68,6 +68,8 @@ class Standby:
 def main() -> None:
     """Import the module that the command line names, wait for the order, and run the module's ``main``."""
     die_with_parent()
+    if niceness := NICE.get(sys.argv[1]):
+        give_way(niceness)
     with importing():
         module = importlib.import_module(sys.argv[1])
     with open(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codeforge_ls.actions.apply import Applier
+from codeforge_ls.actions.apply import Applier, merged_event
 from codeforge_ls.actions.authority import Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
 from codeforge_ls.actions.consent import Consent
@@ -18,6 +18,7 @@ from codeforge_ls.actions.documents import DocumentHub
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.judge import Readable
+from codeforge_ls.actions.merging import Merger
 from codeforge_ls.actions.pending import PendingActions
 from codeforge_ls.actions.repo_map import counted_map, readable_map
 from codeforge_ls.actions.rewind import Rewinder, finished_restore
@@ -40,25 +41,28 @@ from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.llm.embedder import LitellmEmbedder
 from codeforge_ls.llm.retry import RetryPolicy
-from codeforge_ls.model.actions import Actor, ActorKind
+from codeforge_ls.model.actions import SYSTEM, Actor, ActorKind
 from codeforge_ls.model.base import Frozen, JsonValue
 from codeforge_ls.model.checkpoints import Restored
 from codeforge_ls.model.errors import CodeForgeError
-from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.events import Event, EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
+from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.llm import Message, ModelRequest
-from codeforge_ls.model.modes import mode_named
+from codeforge_ls.model.modes import LOOK, mode_named
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
-from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.library import PolicyLibrary, effective_limits
 from codeforge_ls.policy.syntax import warm
 from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.runs.loop import AgentLoop
 from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
 from codeforge_ls.runs.provenance import mark_of
-from codeforge_ls.runs.service import Runs
-from codeforge_ls.sandbox import Sandbox
+from codeforge_ls.runs.service import RunRequest, Runs
+from codeforge_ls.sandbox import Place, Sandbox, probe
+from codeforge_ls.sandbox.layer import sweep
+from codeforge_ls.sandbox.limits import resolved
 from codeforge_ls.store import Store
 from codeforge_ls.vault import Vault
 
@@ -91,6 +95,7 @@ class Workspace:
     vault: Vault
     sandbox: Sandbox
     backend: LitellmBackend
+    merger: Merger
     gate: Gate
     runs: Runs
     plans: Plans
@@ -123,9 +128,8 @@ class Workspace:
         """
         checkpoints = Checkpoints(root, state)
         # These wait for other programs and for the disk, so they do it together.
-        probing = asyncio.create_task(
-            Sandbox.probe(config.current.sandbox.backend.value, state / "mount-points")
-        )
+        place = Place(state, state.name)
+        probing = asyncio.create_task(probe(config.current.sandbox, place))
         reading = asyncio.create_task(asyncio.to_thread(_library, root, config.current))
         try:
             store = await Store.open(state / "state.db")
@@ -197,6 +201,17 @@ class Workspace:
                 checkpoint=store.checkpoint,
             )
 
+        def execution(actor: Actor, layers: Sequence[PolicyLayer], request: RunRequest) -> Execution:
+            limits = effective_limits(layers)[2]
+            found = resolved(
+                config.current.sandbox, request.exec_mode, limits, request.limits,
+                only_tighten=not actor.is_person,
+            )  # fmt: skip
+            sandbox.require(found.mode)
+            return found
+
+        place = Place(state)
+        merger = Merger(files, checkpoints, state / "merging")
         applier = Applier(
             root=root,
             files=files,
@@ -204,6 +219,9 @@ class Workspace:
             rewinder=Rewinder(files, checkpoints, store),
             sandbox=sandbox,
             store=store,
+            merger=merger,
+            layers=place.layers,
+            execution=lambda layers: resolved(config.current.sandbox, None, effective_limits(layers)[2]),
             command_seconds=lambda: config.current.runs.command_timeout_seconds,
             on_changed=_refresher(index),
         )
@@ -214,6 +232,8 @@ class Workspace:
         gate = Gate(store, consent, applier, ALL_TOOLS, context)
 
         async def opening(run: Run) -> Sequence[Message]:
+            if not mode_named(run.mode).tools <= LOOK:
+                checkpoints.prepare()  # while the model thinks
             repo_map = None
             readable = context(run.layers).may_read
             with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
@@ -222,7 +242,9 @@ class Workspace:
                     MAP_BUDGET,
                     lambda text: backend.count_tokens(run.model, text),
                 )
-            return first_messages(root, mode_named(run.mode), run.task, repo_map, mark_of(run.id))
+            return first_messages(
+                root, mode_named(run.mode), run.execution, run.task, repo_map, mark_of(run.id)
+            )
 
         runs = Runs(
             store,
@@ -238,6 +260,7 @@ class Workspace:
                 opening=opening,
                 max_result=lambda: config.current.runs.max_result_bytes,
             ),
+            execution,
             config.current.runs.max_concurrent,
         )
         return cls(
@@ -256,11 +279,12 @@ class Workspace:
             vault=vault,
             sandbox=sandbox,
             backend=backend,
+            merger=merger,
             gate=gate,
             runs=runs,
             plans=Plans(store, runs),
             opened_at=time.time(),
-            watcher=_watcher(root, index, config.current),
+            watcher=_watcher(root, index, checkpoints, config.current),
             on_index_status=index.on_status,
         )
 
@@ -272,6 +296,12 @@ class Workspace:
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
         await self.files.recover()
+        if finished := await self.merger.recover():
+            plan, merge = finished
+            await self.store.append(merged_event(plan, merge, SYSTEM.label, after_crash=True))
+            await self.index.files_changed([change.path for change in merge.files])
+        await asyncio.to_thread(sweep, Place(self.state).layers)
+        self.store.subscribe(self._release_ended)
         if restored:
             await self.store.append(*finished_restore(restored))
             await self.index.files_changed([""])
@@ -282,6 +312,13 @@ class Workspace:
         ]
         if self.watcher:
             self._background.append(asyncio.create_task(self._watch(self.watcher), name="begin-to-watch"))
+
+    def _release_ended(self, event: Event) -> None:
+        """What the sandbox keeps warm for a run ends with it."""
+        if event.type in (EventType.RUN_COMPLETED, EventType.RUN_SUSPENDED):
+            release = asyncio.create_task(self.sandbox.release(event.stream.removeprefix("run:")))
+            self._background.append(release)
+            release.add_done_callback(self._background.remove)
 
     def busy(self) -> bool:
         """Whether something is at work that a shutdown would interrupt."""
@@ -329,6 +366,7 @@ class Workspace:
             _within(2.5, "the model worker", self.backend.close()),
             _within(2.5, "the index", self.index.stop()),
             _within(2.5, "the checkpoints", self.checkpoints.close()),
+            _within(2.5, "the sandbox", self.sandbox.release()),
         )
         await _within(0.5, "the store", self.store.close())
 
@@ -397,11 +435,16 @@ def _yaml_files(folder: Path) -> list[Path]:
     return []
 
 
-def _watcher(root: Path, index: Index, settings: Settings) -> Watcher | None:
+def _watcher(root: Path, index: Index, checkpoints: Checkpoints, settings: Settings) -> Watcher | None:
     """Our own watch, unless the setting leaves it to editors: terminals and agents have none."""
     if settings.lsp.watch is WatchMode.CLIENT:
         return None
-    return Watcher(root, index.files_changed, settings.index.exclude, since=index.started_at)
+
+    async def changed(paths: Sequence[str]) -> None:
+        checkpoints.note(paths)
+        await index.files_changed(paths)
+
+    return Watcher(root, changed, settings.index.exclude, since=index.started_at)
 
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:

@@ -32,6 +32,9 @@ MAX_NAME = 80  # characters of what a client calls itself
 ERROR_META = "codeforge/error"
 KEY_META = "codeforge/idempotencyKey"  # of a request: at most one call with it has an effect
 REPLAYED_META = "codeforge/replayed"  # of a result: it is that of an earlier call with the same key
+UNTRUSTED_META = (
+    "codeforge/untrusted"  # of a result: it holds text of the repository, which nobody vouches for
+)
 MAX_TEXT = 40_000  # characters of one result: clients cut or hide longer ones
 
 ToolCallContext: TypeAlias = Context[Any, Any]  # the SDK's own types of a lifespan and a transport request

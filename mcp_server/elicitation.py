@@ -217,10 +217,9 @@ def _verdict(said: object) -> Verdict:
 
 def _message(approval: Approval) -> str:
     shown = approval.command if approval.command is not None else approval.preview
-    reason = approval.decision.reason
     parts = [
         f"CodeForge: {approval.title}",
-        f"Asked because: {reason} (profile {approval.decision.profile})" if reason else "",
+        f"Asked because: {approval.why}",
         shown.rstrip("\n"),
         f"[{approval.id}]",
     ]

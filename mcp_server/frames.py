@@ -32,14 +32,15 @@ EARLY_ID = re.compile(
 )
 
 
-async def messages(reader: asyncio.StreamReader) -> AsyncIterator[JSONRPCMessage | bytes]:
-    """What the client says, line by line: each message, or the answer to what is none.
+async def messages(reader: asyncio.StreamReader, begun: bytes = b"") -> AsyncIterator[JSONRPCMessage | bytes]:
+    """What the client says, line by line: each message, or the answer to what is none. ``begun`` was read before.
 
     Of a line over ``MAX_LINE`` only the beginning is kept, for its id; the rest is skipped as it comes.
     """
     kept, seen, skipping = bytearray(), 0, False
-    while data := await reader.read(CHUNK):
+    while data := begun or await reader.read(CHUNK):
         kept += data
+        begun = b""
         while (end := kept.find(b"\n", seen)) >= 0:
             line = bytes(kept[:end])
             del kept[: end + 1]

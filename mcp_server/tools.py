@@ -19,6 +19,7 @@ from mcp_server import changing, looking
 from mcp_server.calls import (
     MAX_TEXT,
     REPLAYED_META,
+    UNTRUSTED_META,
     ToolCallContext,
     connection_of,
     error_result,
@@ -272,7 +273,7 @@ class OperationTool(Tool):
     ) -> CallToolResult | InputRequiredResult:
         """Check the types, call the operation, show its answer. Errors become results that the model reads."""
         del convert_result  # the answer is a finished result already
-        marks: JsonObject = {}
+        marks: JsonObject = {UNTRUSTED_META: True} if self.offer.annotations.read_only_hint else {}
         try:
             shown = await self._shown(arguments, context, lambda: marks.update({REPLAYED_META: True}))
             return shown if isinstance(shown, InputRequiredResult) else _result(shown, marks)

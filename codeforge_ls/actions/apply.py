@@ -5,34 +5,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from codeforge_ls.actions.files import WorkspaceFiles
+from codeforge_ls.actions.judge import Writable
+from codeforge_ls.actions.merging import Merge, Merger, Plan
 from codeforge_ls.actions.preview import diff_of, file_diff
 from codeforge_ls.actions.rewind import Rewinder
 from codeforge_ls.actions.text import count_changes
 from codeforge_ls.actions.tool import Changes, CommandLine, FileEdit, Prepared, Rewind, clip
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Outcome, content_hash
+from codeforge_ls.model.actions import Action, Applied, Effects, FileChange, Outcome, Tool, content_hash
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
-from codeforge_ls.model.events import EventDraft, EventType
-from codeforge_ls.model.policy import NetworkMode, PolicyLayer
-from codeforge_ls.policy.library import effective_limits
+from codeforge_ls.model.events import PROGRESS, Delta, EventDraft, EventType
+from codeforge_ls.model.limits import ExecMode, Execution, NetworkMode
+from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.policy.masking import shielded
-from codeforge_ls.sandbox import CommandSpec, Sandbox
+from codeforge_ls.sandbox import CommandResult, CommandSpec, Sandbox
+from codeforge_ls.sandbox.layer import Layer
 from codeforge_ls.store import Store
 
 log = logging.getLogger(__name__)
+
+MAX_FORCED = 500  # ignored files that come into the checkpoint before a merge
+T = TypeVar("T")
 
 
 @dataclass
 class Applier:
     """The hands of the gate. Only the gate calls it, inside ``exclusive``: one change of the tree at a time.
 
-    ``on_changed`` is told the paths that were changed, after the fact.
+    ``layers`` is a folder outside the workspace for what commands write in hybrid mode; ``execution`` says how a
+    command runs that belongs to no run. ``on_changed`` is told the paths that were changed, after the fact.
     """
 
     root: Path
@@ -41,6 +50,9 @@ class Applier:
     rewinder: Rewinder
     sandbox: Sandbox
     store: Store
+    merger: Merger
+    layers: Path
+    execution: Callable[[Sequence[PolicyLayer]], Execution]
     command_seconds: Callable[[], float]
     on_changed: Callable[[Sequence[str]], None]
 
@@ -101,7 +113,7 @@ class Applier:
         lines = [f"{change.change} {change.path} (+{change.added} -{change.removed})" for change in files]
         return Applied(
             outcome=Outcome.APPLIED,
-            output=clip("\n".join(lines) + "\n" + diff_of(changes), 6000),
+            output=clip("\n".join(lines) + "\n" + diff_of(changes), 6000) + _not_whole(checkpoint),
             checkpoint_id=checkpoint.id,
             files=files,
         )
@@ -115,6 +127,12 @@ class Applier:
             except CodeForgeError:
                 log.exception("could not put back %s", edit.now.path)
 
+    def executing(self, action: Action, layers: Sequence[PolicyLayer]) -> Action:
+        """The action with how its command would run: as its run does, else as the settings and the policy say."""
+        if action.execution is not None or action.tool is not Tool.BASH:
+            return action
+        return action.model_copy(update={"execution": self.execution(layers)})
+
     async def run(
         self,
         action: Action,
@@ -122,35 +140,74 @@ class Applier:
         layers: Sequence[PolicyLayer],
         on_output: Callable[[str], None] | None,
     ) -> Applied:
-        """Run a command between two checkpoints, so that what it changed is known and can be taken back."""
+        """Run a command after a checkpoint, so that what it changed is known and can be taken back."""
+        execution = self.executing(action, layers).execution or Execution()
+        self.sandbox.require(execution.mode)
+        if execution.mode is ExecMode.HYBRID:
+            return await self._run_in_layer(action, line, layers, execution, on_output)
         before = await self._checkpoint(action, ())
-        _, _, limits = effective_limits(layers)
-        shield = await asyncio.to_thread(shielded, self.root, layers)
-        seconds = line.timeout or self.command_seconds()
-        spec = CommandSpec(
-            command=line.command,
-            cwd=self.root,
-            workspace=self.root,
-            timeout=seconds,
-            # Without a sandbox that cuts the network a person was asked, and told that it stays open.
-            network=limits.network_mode is NetworkMode.HOST or not self.sandbox.can_cut_network,
-            masked=shield.hidden,
-            readonly=shield.fixed,
-            memory_mb=limits.memory_mb,
-            pids_limit=limits.pids_limit,
-        )
+        spec = await self._spec(action, line, layers, execution)
         try:
             result = await self.sandbox.run(spec, on_output)
         finally:
             changed = await asyncio.shield(asyncio.ensure_future(self._changed_since(before)))
-        outcome = Outcome.FAILED if result.timed_out or result.exit_code else Outcome.APPLIED
-        ending = f"timed out after {seconds:g} s" if result.timed_out else f"exit code {result.exit_code}"
-        return Applied(
-            outcome=outcome,
-            output=clip(f"{result.output.rstrip()}\n[{ending}]".lstrip()),
-            data={"exit_code": result.exit_code, "timed_out": result.timed_out, "duration": result.duration},
-            checkpoint_id=before.id,
-            files=changed,
+        outcome = Outcome.FAILED if _failed(result) else Outcome.APPLIED
+        return _ran(outcome, spec, result, "", before, changed)
+
+    async def _run_in_layer(
+        self,
+        action: Action,
+        line: CommandLine,
+        layers: Sequence[PolicyLayer],
+        execution: Execution,
+        on_output: Callable[[str], None] | None,
+    ) -> Applied:
+        """Run a command on a layer over the workspace and merge the layer if the command succeeds."""
+        began = time.time_ns()
+        before = await self._checkpoint(action, ())
+        layer = await asyncio.to_thread(Layer.make, self.layers)
+        try:
+            spec = replace(await self._spec(action, line, layers, execution), layer=layer)
+            result = await self.sandbox.run(spec, on_output)
+            if _failed(result):
+                return _ran(Outcome.FAILED, spec, result, "; nothing was merged", before, ())
+            call = action.call_id or action.id
+            plan = Plan(str(layer.folder), action.stream, call)
+            await self.merger.plan(layer, before, began, Writable(self.root, layers), plan)
+            if plan.steps:  # what people changed since is in a checkpoint too, and so are ignored files
+                before = await self._checkpoint(action, [step.path for step in plan.steps[:MAX_FORCED]])
+                plan.checkpoint_id = before.id
+            merge = await _to_the_end(self._merge(action, plan))
+        finally:
+            await asyncio.shield(asyncio.to_thread(layer.remove))
+        outcome = Outcome.CONFLICT if merge.conflicts else Outcome.APPLIED
+        note = f"; {merge.text}" if plan.steps or merge.conflicts or merge.refused else ""
+        return _ran(outcome, spec, result, note, before, tuple(merge.files))
+
+    async def _merge(self, action: Action, plan: Plan) -> Merge:
+        merge = await self.merger.carry_out(plan)
+        await self.store.append(merged_event(plan, merge, action.actor.label))
+        self.on_changed([change.path for change in merge.files])
+        return merge
+
+    async def _spec(
+        self, action: Action, line: CommandLine, layers: Sequence[PolicyLayer], execution: Execution
+    ) -> CommandSpec:
+        shield = await asyncio.to_thread(shielded, self.root, layers)
+        limits = execution.limits
+        seconds = line.timeout or self.command_seconds()
+        return CommandSpec(
+            command=line.command,
+            cwd=self.root,
+            workspace=self.root,
+            timeout=min(seconds, limits.wall_seconds or seconds),
+            # Without a sandbox that cuts the network a person was asked, and told that it stays open.
+            network=limits.network_mode is NetworkMode.HOST or not self.sandbox.can_cut_network,
+            masked=shield.hidden,
+            readonly=shield.fixed,
+            limits=limits,
+            mode=execution.mode,
+            run=action.actor.run_id or "",
         )
 
     async def _changed_since(self, before: Checkpoint) -> tuple[FileChange, ...]:
@@ -161,7 +218,8 @@ class Applier:
     async def rewind(self, action: Action, rewind: Rewind) -> Applied:
         """Restore a checkpoint; open documents are edited in their editor."""
         unsaved = await self.rewinder.unsaved(rewind.only or ())
-        restored = await self.rewinder.restore(rewind.checkpoint, action.stream, rewind.only)
+        with self._telling(action):
+            restored = await self.rewinder.restore(rewind.checkpoint, action.stream, rewind.only)
         await self.store.append(
             _created(action, restored.safety, unsaved),
             EventDraft(
@@ -182,23 +240,111 @@ class Applier:
             checkpoint_id=restored.safety.id,
         )
 
+    def prepare(self) -> None:
+        """Something may be changed soon: have ready for the checkpoint what can be ready."""
+        self.checkpoints.prepare()
+
+    @contextlib.contextmanager
+    def _telling(self, action: Action) -> Iterator[None]:
+        """Meanwhile say to whoever follows the stream how far the checkpoint is."""
+
+        def tell(_percent: float | None, message: str) -> None:
+            self.store.publish_delta(
+                Delta(stream=action.stream, event_id=action.id, channel=PROGRESS, offset=0, text=message)
+            )
+
+        with self.checkpoints.telling(tell):
+            yield
+
     async def _checkpoint(self, action: Action, paths: Sequence[str]) -> Checkpoint:
         """A picture of the tree before the action. Without it the action is denied."""
         call = action.call_id or action.id
         try:
-            checkpoint = await self.checkpoints.create(
-                action.stream,
-                label=f"codeforge-checkpoint: {action.tool.value} {call}",
-                kind=CheckpointKind.ACTION,
-                call_id=call,
-                force=paths,
-            )
+            with self._telling(action):
+                checkpoint = await self.checkpoints.create(
+                    action.stream,
+                    label=f"codeforge-checkpoint: {action.tool.value} {call}",
+                    kind=CheckpointKind.ACTION,
+                    call_id=call,
+                    force=paths,
+                    nothing_else=bool(paths),
+                )
         except CodeForgeError as error:
             raise Denied(
                 f"No checkpoint could be taken, so nothing was done: {error.message}", hint=error.hint
             ) from error
         await self.store.append(_created(action, checkpoint, await self.rewinder.unsaved(paths)))
         return checkpoint
+
+
+def _failed(result: CommandResult) -> bool:
+    return bool(result.timed_out or result.limit or result.exit_code)
+
+
+def _not_whole(checkpoint: Checkpoint) -> str:
+    """What a person must know before they rely on a checkpoint of a folder that is too large."""
+    if not checkpoint.only_named:
+        return ""
+    return (
+        f"\n[The checkpoint holds only files that edits named, as there are {checkpoint.only_named}: what commands"
+        " change cannot be taken back. Let .gitignore name the folders of data or build output.]"
+    )
+
+
+def _ran(
+    outcome: Outcome,
+    spec: CommandSpec,
+    result: CommandResult,
+    note: str,
+    checkpoint: Checkpoint,
+    files: tuple[FileChange, ...],
+) -> Applied:
+    """What came of a command, with a last line that says how it ended."""
+    ending = f"exit code {result.exit_code}"
+    if result.timed_out:
+        ending = f"timed out after {spec.timeout:g} s"
+    elif result.limit:
+        ending = f"ended by a limit: {result.limit}"
+    return Applied(
+        outcome=outcome,
+        output=clip(f"{result.output.rstrip()}\n[{ending}{note}]".lstrip()) + _not_whole(checkpoint),
+        data={
+            "exit_code": result.exit_code,
+            "timed_out": result.timed_out,
+            "limit": result.limit,
+            "duration": result.duration,
+            "mode": spec.mode.value,
+        },
+        checkpoint_id=checkpoint.id,
+        files=files,
+    )
+
+
+async def _to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Await it; who is cancelled meanwhile still waits until it is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+def merged_event(plan: Plan, merge: Merge, actor: str, *, after_crash: bool = False) -> EventDraft:
+    """The event of a merged layer. ``after_crash``: a dead daemon began it and this one finished it."""
+    return EventDraft(
+        stream=plan.stream,
+        type=EventType.LAYER_MERGED,
+        payload={
+            "call_id": plan.call_id,
+            "checkpoint_id": plan.checkpoint_id,
+            "files": [change.model_dump(mode="json") for change in merge.files],
+            "conflicts": list(merge.conflicts),
+            "refused": list(merge.refused),
+            "finished_after_crash": after_crash,
+        },
+        actor=actor,
+    )
 
 
 def _created(action: Action, checkpoint: Checkpoint, unsaved: Mapping[str, str]) -> EventDraft:

@@ -84,7 +84,7 @@ class Gate:
         kind = self._tools.get(action.tool)
         if kind is None:
             return Applied(outcome=Outcome.FAILED, output=f"There is no tool {action.tool.value}.")
-        passage = _Passage(action, kind, tuple(layers), on_output)
+        passage = _Passage(self._applier.executing(action, layers), kind, tuple(layers), on_output)
         await self._store.append(
             passage.draft(
                 EventType.TOOLCALL_REQUESTED,
@@ -133,6 +133,7 @@ class Gate:
                 data={"dry_run": True},
             )  # fmt: skip
         if decision.decision is Decision.ASK:
+            self._applier.prepare()  # while a person thinks
             await self._ask(passage, effects, prepared)
         return await self._apply(passage, effects, prepared)
 

@@ -31,7 +31,7 @@ NOBODY = PolicyDecision(
 def judge(
     root: Path, tool: Tool, effects: Effects, layers: Sequence[PolicyLayer], sandbox: Sandbox
 ) -> PolicyDecision:
-    """One decision for the whole action. No layer means deny; an uncut network under a profile that cuts it asks."""
+    """One decision for the whole action. No layer means deny; where no sandbox works a command asks."""
     if not layers:
         return NOBODY
     calls = [ToolCall(tool=tool.value, path=effect.path) for effect in effects.paths]
@@ -43,8 +43,8 @@ def judge(
         return worst.model_copy(
             update={
                 "decision": Decision.ASK,
-                "reason": "the profile cuts the network, but no sandbox can do that here "
-                f"({sandbox.why}); if allowed, the command runs with the network open",
+                "reason": "nothing can isolate a command here "
+                f"({sandbox.why}); if allowed, it runs on your files as they are, with the network open",
             }
         )
     return worst
@@ -69,6 +69,20 @@ class Readable:
         return self._known[path]
 
 
+class Writable:
+    """Whether what a command wrote to a layer may go to that path: unless the policy denies writing it."""
+
+    def __init__(self, root: Path, layers: Sequence[PolicyLayer]) -> None:
+        self._root, self._layers = root, layers
+        self._folders = KnownFolders(root)
+
+    def __call__(self, path: str) -> bool:
+        call = ToolCall(tool=Tool.WRITE.value, path=path)
+        return evaluate(self._layers, call, self._root, self._folders).decision is not Decision.DENY
+
+
 def _can_confine(layers: Sequence[PolicyLayer], sandbox: Sandbox) -> bool:
-    _, _, limits = effective_limits(layers)
-    return sandbox.can_cut_network or limits.network_mode is NetworkMode.HOST
+    """Isolation, or a person's own setting that there is none and a profile that does not insist."""
+    if sandbox.can_cut_network:
+        return True
+    return sandbox.deliberate and effective_limits(layers)[2].network_mode is not NetworkMode.NONE

@@ -26,7 +26,8 @@ def describe(action: Action, prepared: Prepared) -> Shown:
     """Say what would happen."""
     who, task = action.actor.label, _task(action)
     if isinstance(prepared, CommandLine):
-        return Shown(f"{who} wants to run a command{task}; {NO_UNDO}", visible(prepared.command))
+        how = f" ({action.execution.text})" if action.execution else ""
+        return Shown(f"{who} wants to run a command{task}{how}; {NO_UNDO}", visible(prepared.command))
     if isinstance(prepared, Rewind):
         checkpoint = prepared.checkpoint
         return Shown(

@@ -1,33 +1,33 @@
 """Take a picture of the workspace: which files there are, their exact bytes into the shadow repository.
 
 In the picture: what is not ignored, what the user tracks though ignored, and ignored paths named by ``forced``.
-Files are read here, never by git, so no filter, line-end or encoding rule can touch them.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from codeforge_ls.checkpoints.importing import Importer
 from codeforge_ls.checkpoints.meta import standard_bits
-from codeforge_ls.checkpoints.names import joined, parent_of, quoted
-from codeforge_ls.checkpoints.shadow import Shadow, blob_id
-from codeforge_ls.checkpoints.stamps import Stamp, Stamps, stamp_of, trusted
-from codeforge_ls.checkpoints.units import Unit
-from codeforge_ls.git import GitFailed
+from codeforge_ls.checkpoints.names import joined, parent_of, quoted, unquoted
+from codeforge_ls.checkpoints.reading import MAX_FILE_BYTES, Folders, Found, Skip, read_file
+from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.checkpoints.stamps import Stamp, Stamps, permissions, stamp_of, trusted
+from codeforge_ls.checkpoints.units import Cache, Unit
 from codeforge_ls.model.checkpoints import SkippedPath
-from codeforge_ls.model.errors import LimitReached
 
-log = logging.getLogger(__name__)
-
-MAX_FILE_BYTES = 50 << 20  # larger files are skipped and listed
 MAX_NEW_BYTES = 2 << 30  # more in one snapshot is a data set, not a project
 MAX_NEW_FILES = 200_000
-LINK, EXECUTABLE, PLAIN = "120000", "100755", "100644"
+USUAL_MODES = frozenset({0o100644, 0o100755, 0o120777})
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told how many files of how many are read, now and then, from the thread that does it."""
 
 
 @dataclass
@@ -35,139 +35,171 @@ class Picture:
     """A captured workspace: a tree per unit, odd permission bits per file, and what was left out (quoted paths).
 
     ``by_force``: paths that come along from this picture on, only because they were named in ``forced``.
+    ``looked_at``: the only paths that were looked at; all others are as in the picture before. None: all were.
+    ``too_much``: why nothing but ``looked_at`` is in the picture at all; empty when everything is.
     """
 
     units: dict[bytes, str] = field(default_factory=dict)
     modes: dict[bytes, int] = field(default_factory=dict)
     skipped: list[SkippedPath] = field(default_factory=list)
     by_force: list[bytes] = field(default_factory=list)
+    looked_at: frozenset[bytes] | None = None
+    too_much: str = ""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A file or link as it was read."""
-
-    mode: str
-    content: bytes
-    stamp: Stamp
+class TooMuch(Exception):
+    """It is a data set, or a disk, and not a project; the text says what there is too much of."""
 
 
-class Skip(Exception):
-    """This path stays out of the picture."""
+class Capture:
+    """Takes one picture through ``importer``; ``save`` is for when that has finished."""
 
-    def __init__(self, reason: str, size: int = 0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.size = size
-
-
-def capture(shadow: Shadow, root: bytes, forced: Iterable[bytes]) -> Picture:
-    """The picture of ``root`` now. Under the lock. A damaged index is rebuilt once by reading everything again.
-
-    Raises LimitReached when it is too much to store, GitFailed when git fails twice.
-    """
-    wanted = set(forced)
-    try:
-        return _Capture(shadow, root).take(wanted)
-    except GitFailed as error:
-        log.warning("The snapshot index is rebuilt: %s", error.message)
-    for leftover in (*shadow.own.glob("index-*"), *shadow.own.glob("stamps-*")):
-        leftover.unlink(missing_ok=True)
-    return _Capture(shadow, root).take(wanted)
-
-
-class _Capture:
-    """The state of one capture: the picture so far and the budget."""
-
-    def __init__(self, shadow: Shadow, root: bytes) -> None:
+    def __init__(
+        self, shadow: Shadow, root: bytes, importer: Importer, cache: Cache, progress: Progress
+    ) -> None:
         self._shadow = shadow
         self._root = root
+        self._importer = importer
+        self._cache = cache
+        self._progress = progress
         self._picture = Picture()
         self._new_bytes = 0
+        self._seen: list[tuple[Unit, Stamps]] = []
 
-    def take(self, forced: set[bytes]) -> Picture:
-        pending = [(b"", forced)]
+    def everything(self, forced: Collection[bytes]) -> Picture:
+        """All units. Raises TooMuch before anything is stored, GitFailed when git fails."""
+        pending = [(b"", set(forced))]
         while pending:
             name, wanted = pending.pop()
-            pending += self._take_unit(name, wanted)
+            pending += self._unit(name, wanted)
         return self._picture
 
-    def _take_unit(self, name: bytes, forced: set[bytes]) -> list[tuple[bytes, set[bytes]]]:
+    def known(self, before: Picture, paths: Collection[bytes], new: Collection[bytes]) -> Picture:
+        """Only these paths, on top of the picture before; nothing else is. ``new`` were never named before."""
+        picture = self._picture = Picture(
+            units=dict(before.units),
+            modes={path: bits for path, bits in before.modes.items() if path not in paths},
+            skipped=[entry for entry in before.skipped if unquoted(entry.path) not in paths],
+            looked_at=frozenset(paths),
+        )
+        owners: dict[bytes, list[bytes]] = {}
+        for path in sorted(paths):
+            owner = max((name for name in picture.units if not name or path.startswith(name + b"/")), key=len)
+            owners.setdefault(owner, []).append(path[len(owner) + 1 :] if owner else path)
+        for name, inside in owners.items():
+            unit = Unit(self._shadow, self._root, name)
+            folders = Folders(unit.folder)
+            tree = self._importer.tree(f"{unit.reference}-known", picture.units[name])
+            for path in inside:
+                found = self._found(unit, path, folders)
+                if joined(name, path) in new and not tree.holds(path):
+                    picture.by_force.append(joined(name, path))
+                if found is None:
+                    tree.delete(path)
+                    continue
+                tree.put(path, found.mode, found.content)
+                self._note_bits(unit, path, found.stamp)
+            picture.units[name] = tree.end()
+        return picture
+
+    def touched(self, forced: Collection[bytes], too_much: str) -> Picture:
+        """Nothing but the files that were ever named: the folder holds too much for a picture of the whole."""
+        self._picture = Picture(looked_at=frozenset(forced), too_much=too_much)
+        unit = Unit(self._shadow, self._root, b"", part="-touched")
+        scan_started = time.time_ns()
+        stamps, folders = unit.take(self._cache), Folders(unit.folder)
+        self._picture.by_force = [path for path in forced if path not in stamps.entries]
+        changed = self._changed(unit, stamps, folders, stamps.entries)
+        self._store(unit, stamps, {*changed, *self._picture.by_force}, (), folders, scan_started)
+        return self._picture
+
+    def save(self) -> None:
+        """Remember what was seen, once the importer has finished."""
+        for unit, stamps in self._seen:
+            unit.keep(stamps, self._cache)
+
+    def _unit(self, name: bytes, forced: set[bytes]) -> list[tuple[bytes, set[bytes]]]:
         """Capture one unit; returns the units found inside it with their forced paths."""
         unit = Unit(self._shadow, self._root, name)
         scan_started = time.time_ns()
-        stamps, objects = unit.load()
-        folders = _Folders(unit.folder)
-        untracked = unit.untracked()
-        user = unit.user_index()
-        nested = {path.rstrip(b"/") for path in untracked if path.endswith(b"/")}
+        stamps, folders = unit.take(self._cache), Folders(unit.folder)
+        entries, listed = stamps.entries, unit.listed()
+        user = unit.user_index(self._cache)
+        nested = {path.rstrip(b"/") for path in listed if path.endswith(b"/")}
         nested |= {path for path in user.submodules if os.path.lexists(joined(unit.folder, path) + b"/.git")}
         nested = {path for path in nested if folders.real(path)}
 
-        candidates = dict.fromkeys(path for path in untracked if not path.endswith(b"/"))
-        candidates |= dict.fromkeys(self._changed(unit, stamps, folders))
-        candidates |= dict.fromkeys(path for path in user.tracked if path not in stamps.entries)
-        candidates |= dict.fromkeys(forced)
-        inside = _paths_inside([*candidates, *stamps.entries] if nested else [], nested)
-        wanted = [path for path in candidates if path not in inside]
-
-        seen_anyway = {*untracked, *user.tracked, *stamps.entries, *inside}
-        self._picture.by_force += [joined(name, path) for path in forced - seen_anyway]
-        stored, gone = self._store(unit, wanted, folders, objects)
-        gone += [path for path in inside if path in stamps.entries]
-        for path in gone:
-            stamps.entries.pop(path, None)
-        unit.update(gone, {path: (mode, name) for path, (mode, name, _) in stored.items()})
-        stamps.entries |= {path: trusted(stamp, scan_started) for path, (_, _, stamp) in stored.items()}
-        self._picture.units[name] = unit.tree()
-        unit.save(stamps)
+        candidates = {path for path in listed if path not in entries and not path.endswith(b"/")}
+        candidates |= {path for path in user.tracked if path not in entries}
+        named = {path for path in forced if path not in entries}
+        self._picture.by_force += [
+            joined(name, path) for path in named - candidates if not _inside(path, nested)
+        ]
+        candidates |= named
+        # git walks through no link: what it no longer lists may be a file that is only seen through one.
+        candidates.update(self._changed(unit, stamps, folders, entries.keys() - frozenset(listed)))
+        left = [path for path in entries if _inside(path, nested)] if nested else []
+        self._store(
+            unit, stamps, {path for path in candidates if not _inside(path, nested)}, left, folders, scan_started
+        )  # fmt: skip
         return [
             (joined(name, path), {wish[len(path) + 1 :] for wish in forced if wish.startswith(path + b"/")})
             for path in sorted(nested)
         ]
 
-    def _changed(self, unit: Unit, stamps: Stamps, folders: _Folders) -> list[bytes]:
-        """The known paths that are not surely as they were; notes the odd permission bits of the others."""
-        changed = []
-        prefix, modes = joined(unit.folder, b"") + b"/", self._picture.modes
-        swapped = folders.swapped({parent_of(path) for path in stamps.entries})
+    def _changed(
+        self, unit: Unit, stamps: Stamps, folders: Folders, unsure: Collection[bytes]
+    ) -> list[bytes]:
+        """The known paths that are not surely as they were; notes the odd permission bits of the others.
+
+        ``unsure`` are those whose folders are looked at too.
+        """
+        changed = [path for path in unsure if not folders.real(parent_of(path))]
+        prefix, lstat, usual = joined(unit.folder, b"") + b"/", os.lstat, USUAL_MODES
         for path, stamp in stamps.entries.items():
             try:
-                present = stamp_of(os.lstat(prefix + path))
+                present = stamp_of(lstat(prefix + path))
             except OSError:
                 changed.append(path)
                 continue
-            if present != stamp or (swapped and parent_of(path) in swapped):
+            if present != stamp:
                 changed.append(path)
-            elif _odd_bits(stamp):
-                modes[joined(unit.name, path)] = stamp[4] & 0o777
+            elif stamp[4] not in usual:
+                self._note_bits(unit, path, stamp)
         return changed
 
     def _store(
-        self, unit: Unit, paths: list[bytes], folders: _Folders, objects: dict[bytes, str]
-    ) -> tuple[dict[bytes, tuple[str, str, Stamp]], list[bytes]]:
-        """Read and store paths: what is now stored as path -> (mode, object, stamp), and what is gone."""
-        if len(paths) > MAX_NEW_FILES:
-            raise _too_much(f"{len(paths)} new files")
-        stored: dict[bytes, tuple[str, str, Stamp]] = {}
-        gone: list[bytes] = []
-        with self._shadow.importer() as importer:
-            for path in paths:
-                found = self._found(unit, path, folders)
-                if found is None:
-                    gone.append(path)
-                    continue
-                name = blob_id(found.content)
-                if objects.get(path) != name:
-                    self._spend(len(found.content))
-                    importer.add(found.content)
-                stored[path] = (found.mode, name, found.stamp)
-                if _odd_bits(found.stamp):
-                    self._picture.modes[joined(unit.name, path)] = found.stamp[4] & 0o777
-            importer.finish()
-        return stored, gone
+        self,
+        unit: Unit,
+        stamps: Stamps,
+        wanted: Collection[bytes],
+        left: Collection[bytes],
+        folders: Folders,
+        scan_started: int,
+    ) -> None:
+        """Store the wanted paths and drop those that left, and bring the stamps and their tree up to date.
 
-    def _found(self, unit: Unit, path: bytes, folders: _Folders) -> Found | None:
+        In the order of their names: a parent that was a file is gone before its children come.
+        """
+        self._check_size(unit, wanted)
+        tree = self._importer.tree(unit.reference, stamps.tree)
+        for number, path in enumerate(sorted({*wanted, *left})):
+            if number % 64 == 0:
+                self._shadow.cancellation.check()
+                self._progress(number, len(wanted))
+            found = None if path in left else self._found(unit, path, folders)
+            if found is not None:
+                tree.put(path, found.mode, found.content)
+                stamps.entries[path] = trusted(found.stamp, scan_started)
+                self._note_bits(unit, path, found.stamp)
+                stamps.unsaved += 1
+            elif stamps.entries.pop(path, None) is not None:
+                tree.delete(path)
+                stamps.unsaved += 1
+        stamps.tree = self._picture.units[unit.name] = tree.end()
+        self._seen.append((unit, stamps))
+
+    def _found(self, unit: Unit, path: bytes, folders: Folders) -> Found | None:
         if not folders.real(parent_of(path)):
             return None  # a parent became a link: what lies behind it is not ours
         try:
@@ -177,86 +209,23 @@ class _Capture:
             self._picture.skipped.append(SkippedPath(path=name, reason=skip.reason, size=skip.size))
             return None
 
-    def _spend(self, size: int) -> None:
-        self._shadow.cancellation.check()
-        self._new_bytes += size
+    def _note_bits(self, unit: Unit, path: bytes, stamp: Stamp) -> None:
+        mode = stamp[4]
+        if stat.S_ISREG(mode) and permissions(stamp) != standard_bits(bool(mode & stat.S_IXUSR)):
+            self._picture.modes[joined(unit.name, path)] = permissions(stamp)
+
+    def _check_size(self, unit: Unit, wanted: Collection[bytes]) -> None:
+        """Before anything is stored: what is too much would only fill the disk."""
+        if len(wanted) > MAX_NEW_FILES:
+            raise TooMuch(f"{len(wanted):,} files that are not ignored")
+        prefix = joined(unit.folder, b"") + b"/"
+        for path in wanted:
+            with contextlib.suppress(OSError):
+                size = os.lstat(prefix + path).st_size
+                self._new_bytes += size if size <= MAX_FILE_BYTES else 0
         if self._new_bytes > MAX_NEW_BYTES:
-            raise _too_much("more than 2 GiB of new files")
+            raise TooMuch(f"{self._new_bytes / 2**30:.1f} GiB in files that are not ignored")
 
 
-def read_file(full: bytes) -> Found | None:
-    """A regular file or a link itself; None when there is neither. Raises Skip for what cannot be stored."""
-    try:
-        status = os.lstat(full)
-        if stat.S_ISLNK(status.st_mode):
-            return Found(LINK, os.readlink(full), stamp_of(status))  # noqa: PTH115 - bytes
-        if stat.S_ISDIR(status.st_mode):
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            raise Skip("special")
-        if status.st_size > MAX_FILE_BYTES:
-            raise Skip("size", status.st_size)
-        return _read_regular(full)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise Skip("unreadable") from error
-
-
-def _read_regular(full: bytes) -> Found:
-    # Neither a link nor a pipe that took the file's place since lstat is followed or waited for.
-    descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as handle:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Skip("special")
-        parts = []
-        left = MAX_FILE_BYTES + 1
-        while left > 0 and (part := handle.read(min(left, max(status.st_size + 1, 65536)))):
-            parts.append(part)
-            left -= len(part)
-        if left <= 0:
-            raise Skip("size", status.st_size)
-    mode = EXECUTABLE if status.st_mode & stat.S_IXUSR else PLAIN
-    return Found(mode, b"".join(parts), stamp_of(status))
-
-
-class _Folders:
-    """Which folders of a unit are real ones, with no link on the way to them. Asked once per folder."""
-
-    def __init__(self, root: bytes) -> None:
-        self._root = root
-        self._known: dict[bytes, bool] = {b"": True}
-
-    def real(self, folder: bytes) -> bool:
-        known = self._known.get(folder)
-        if known is None:
-            known = self.real(parent_of(folder)) and self._is_folder(folder)
-            self._known[folder] = known
-        return known
-
-    def swapped(self, folders: set[bytes]) -> set[bytes]:
-        return {folder for folder in folders if not self.real(folder)}
-
-    def _is_folder(self, folder: bytes) -> bool:
-        try:
-            return stat.S_ISDIR(os.lstat(joined(self._root, folder)).st_mode)
-        except OSError:
-            return False
-
-
-def _odd_bits(stamp: Stamp) -> bool:
-    mode = stamp[4]
-    return stat.S_ISREG(mode) and mode & 0o777 != standard_bits(bool(mode & stat.S_IXUSR))
-
-
-def _paths_inside(paths: Iterable[bytes], nested: set[bytes]) -> set[bytes]:
-    prefixes = tuple(folder + b"/" for folder in nested)
-    return {path for path in paths if path.startswith(prefixes)}
-
-
-def _too_much(what: str) -> LimitReached:
-    return LimitReached(
-        f"The workspace cannot be snapshotted: {what}.",
-        hint="Let .gitignore name the folders that hold data or build output.",
-    )
+def _inside(path: bytes, nested: Collection[bytes]) -> bool:
+    return any(path.startswith(folder + b"/") for folder in nested)

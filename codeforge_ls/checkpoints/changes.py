@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codeforge_ls.checkpoints.history import Stored, modes_of, trees_above
+from codeforge_ls.checkpoints.history import Stored, trees_above
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import joined, shown, unquoted
 from codeforge_ls.checkpoints.placing import ABSENT, ABSENT_MODE, FileState, bits_for
@@ -27,7 +27,7 @@ class Change:
 
 def changes(shadow: Shadow, now: Stored, then: Stored) -> list[Change]:
     """What must happen to get from ``now`` to ``then``. Paths that either of them skipped are never in it."""
-    now_bits, then_bits = modes_of(shadow, now), modes_of(shadow, then)
+    now_bits, then_bits = now.modes, then.modes
     found: dict[bytes, Change] = {}
     for unit, before, after in _unit_trees(now, then):
         for path, (old, new) in _raw_differences(shadow, before, after):
@@ -51,7 +51,7 @@ def state_in(shadow: Shadow, stored: Stored, path: bytes) -> FileState:
             fields, found = row.split(b"\t", 1)
             mode, kind, blob = fields.decode().split()
             if kind == "blob" and os.fsdecode(found) == name:
-                return _with_bits(FileState(mode, blob), modes_of(shadow, stored).get(path))
+                return _with_bits(FileState(mode, blob), stored.modes.get(path))
     return ABSENT
 
 

@@ -9,18 +9,20 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from codeforge_ls.checkpoints.capture import Picture
+from codeforge_ls.checkpoints.importing import Importer
 from codeforge_ls.checkpoints.meta import META, MODES, Meta, decode_modes, encode_modes
 from codeforge_ls.checkpoints.names import REFS, quoted, stream_ref, unquoted
-from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.checkpoints.shadow import EMPTY_TREE, Contents, Shadow
 from codeforge_ls.checkpoints.units import Unit
 from codeforge_ls.git import GitFailed
 from codeforge_ls.model.base import new_id
-from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
+from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, SkippedPath
 from codeforge_ls.model.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
 MAX_LABEL = 500
+LEAST_SECONDS = 0.001  # between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -40,47 +42,71 @@ class Stored:
     commit: str
     meta: Meta
     units: dict[bytes, str]
-    modes_blob: str
+    modes: dict[bytes, int]
+
+    def looked_at(self) -> frozenset[bytes] | None:
+        """The only paths that were looked at for it; None: all were."""
+        listed = self.meta.looked_at
+        return None if listed is None else frozenset(map(unquoted, listed))
 
 
-def record(shadow: Shadow, root: bytes, picture: Picture, purpose: Purpose) -> Checkpoint:
-    """Commit a picture to its stream."""
+def record(
+    shadow: Shadow,
+    writing: Importer,
+    root: bytes,
+    picture: Picture,
+    purpose: Purpose,
+    outside: Collection[SkippedPath] = (),
+) -> Checkpoint:
+    """Commit a picture to its stream; stored once ``writing`` has finished."""
     head, branch = Unit(shadow, root, b"").user_head()
     names = sorted(picture.units)
+    looked_at = picture.looked_at
     meta = Meta(
         id=new_id("checkpoint"),
         stream=purpose.stream,
         label=purpose.label.encode("utf-8", "backslashreplace").decode()[:MAX_LABEL],
         kind=purpose.kind,
         call_id=purpose.call_id,
-        created_at=time.time(),
+        created_at=_next_moment(shadow),
         head=head,
         branch=branch,
         units=tuple(quoted(name) for name in names),
-        skipped=tuple(sorted(picture.skipped, key=lambda entry: entry.path)),
+        skipped=tuple(sorted([*picture.skipped, *outside], key=lambda entry: entry.path)),
         by_force=tuple(sorted(map(quoted, picture.by_force))),
+        looked_at=None if looked_at is None else tuple(sorted(map(quoted, looked_at))),
+        too_much=picture.too_much,
     )
-    entries = {f"u{number}": ("tree", picture.units[name]) for number, name in enumerate(names)}
-    entries[META] = ("blob", shadow.add_blob(meta.model_dump_json().encode()))
-    entries[MODES] = ("blob", shadow.add_blob(encode_modes(picture.modes)))
+    trees = {f"u{number}": picture.units[name] for number, name in enumerate(names)}
+    files = {META: meta.model_dump_json().encode(), MODES: encode_modes(picture.modes)}
     message = f"codeforge-checkpoint: {purpose.call_id or meta.kind}"
-    commit = shadow.commit(stream_ref(purpose.stream), shadow.add_tree(entries), message)
+    reference = stream_ref(purpose.stream)
+    commit = writing.commit(reference, shadow.tip(reference), trees, files, message)
     return meta.checkpoint(commit)
 
 
-def load(shadow: Shadow, commit: str) -> Stored:
+def _next_moment(shadow: Shadow) -> float:
+    """Now, or just after the newest checkpoint where the clock was set back: times must tell their order."""
+    file = shadow.own / "newest"
+    try:
+        newest = float(file.read_text("ascii"))
+    except (OSError, ValueError):
+        newest = 0.0
+    moment = max(time.time(), newest + LEAST_SECONDS)
+    partial = file.with_suffix(".new")
+    partial.write_text(repr(moment), "ascii")
+    partial.replace(file)
+    return moment
+
+
+def load(contents: Contents, commit: str) -> Stored:
     """Read a checkpoint. Raises NotFound when it is no longer stored, Unavailable when it cannot be read."""
-    entries = shadow.commit_tree_entries(commit)
+    entries = contents.folder(commit)
     if META not in entries or MODES not in entries:
         raise NotFound(f"The commit {commit[:12]} is not a checkpoint.")
-    meta = Meta.parse(shadow.git("cat-file", "blob", entries[META]))
-    units = {unquoted(name): entries[f"u{number}"] for number, name in enumerate(meta.units)}
-    return Stored(commit, meta, units, entries[MODES])
-
-
-def modes_of(shadow: Shadow, stored: Stored) -> dict[bytes, int]:
-    """The odd permission bits of a checkpoint's files."""
-    return decode_modes(shadow.git("cat-file", "blob", stored.modes_blob))
+    meta = Meta.parse(contents.read(entries[META]))
+    units = {unquoted(name): entries.get(f"u{number}", EMPTY_TREE) for number, name in enumerate(meta.units)}
+    return Stored(commit, meta, units, decode_modes(contents.read(entries[MODES])))
 
 
 def known(shadow: Shadow) -> list[Checkpoint]:
@@ -88,14 +114,14 @@ def known(shadow: Shadow) -> list[Checkpoint]:
     return [meta.checkpoint(commit) for commit, meta in _records(shadow)]
 
 
-def first_forced(shadow: Shadow, paths: Collection[bytes]) -> dict[bytes, Stored]:
+def first_forced(shadow: Shadow, contents: Contents, paths: Collection[bytes]) -> dict[bytes, Stored]:
     """Of paths that came along by force: the oldest checkpoint they came along with."""
     wanted = {quoted(path): path for path in paths}
     found: dict[bytes, str] = {}
     for commit, meta in _records(shadow):
         for name in wanted.keys() & set(meta.by_force):
             found.setdefault(wanted[name], commit)
-    return {path: load(shadow, commit) for path, commit in found.items()}
+    return {path: load(contents, commit) for path, commit in found.items()}
 
 
 def _records(shadow: Shadow) -> list[tuple[str, Meta]]:
@@ -113,7 +139,9 @@ def _records(shadow: Shadow) -> list[tuple[str, Meta]]:
 
 def read(shadow: Shadow, commit: str, path: bytes) -> bytes:
     """The bytes of one file (or the target of a link) in a checkpoint. Raises NotFound when it holds none."""
-    for tree, relative in trees_above(load(shadow, commit), path):
+    with shadow.contents() as contents:
+        stored = load(contents, commit)
+    for tree, relative in trees_above(stored, path):
         with contextlib.suppress(GitFailed):
             return shadow.git("cat-file", "blob", f"{tree}:{relative}")
     raise NotFound("The checkpoint holds no such file.", data={"commit": commit})

@@ -31,6 +31,8 @@ class Meta(Frozen):
     units: tuple[str, ...]
     skipped: tuple[SkippedPath, ...]
     by_force: tuple[str, ...] = ()
+    looked_at: tuple[str, ...] | None = None
+    too_much: str = ""
 
     @staticmethod
     def parse(raw: bytes) -> Meta:
@@ -56,6 +58,7 @@ class Meta(Frozen):
                 entry.model_copy(update={"path": shown(unquoted(entry.path))})
                 for entry in self.skipped[:SHOWN_SKIPS]
             ),
+            only_named=self.too_much,
             created_at=self.created_at,
         )
 

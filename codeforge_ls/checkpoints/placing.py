@@ -12,9 +12,9 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from codeforge_ls.checkpoints.capture import EXECUTABLE, LINK
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import parents
+from codeforge_ls.checkpoints.reading import EXECUTABLE, LINK
 from codeforge_ls.checkpoints.shadow import blob_id
 
 ABSENT_MODE = "000000"

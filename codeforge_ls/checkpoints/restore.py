@@ -10,26 +10,30 @@ import contextlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
 from codeforge_ls.checkpoints import history
-from codeforge_ls.checkpoints.capture import LINK, capture
 from codeforge_ls.checkpoints.changes import Change, changes, state_in
 from codeforge_ls.checkpoints.history import Purpose, Stored
-from codeforge_ls.checkpoints.names import quoted, shown, unquoted
+from codeforge_ls.checkpoints.names import joined, parent_of, quoted, shown, unquoted
 from codeforge_ls.checkpoints.placing import ABSENT, Blocked, FileState, Placing, emptied_by
+from codeforge_ls.checkpoints.reading import LINK
 from codeforge_ls.checkpoints.shadow import Contents, Shadow
+from codeforge_ls.checkpoints.snapshot import Snapshots
+from codeforge_ls.checkpoints.units import Unit
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, Restored
 from codeforge_ls.model.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
+RULES = b".gitignore"
 # Asked before the disk is touched: True = an editor has the file open and wrote it there.
 Ask = Callable[[bytes, bytes | None], bool]
 
@@ -46,8 +50,7 @@ class Journal(Frozen):
 
 
 def restore(
-    shadow: Shadow,
-    root: bytes,
+    shots: Snapshots,
     target: Checkpoint,
     stream: str,
     forced: Collection[bytes],
@@ -58,75 +61,119 @@ def restore(
 
     Can be cancelled until the first change, then runs to its end. Raises NotFound when the target is not stored.
     """
-    wanted = history.load(shadow, target.commit)
-    picture = capture(shadow, root, forced)
+    shadow = shots.shadow
+    with shadow.contents() as contents:
+        wanted = history.load(contents, target.commit)
     purpose = Purpose(stream, f"Before the restore of {target.label or target.id}", CheckpointKind.SAFETY)
-    safety = history.record(shadow, root, picture, purpose)
-    before = history.load(shadow, safety.commit)
-    todo = _todo(shadow, before, wanted, only)
-    journal = Journal(
-        checkpoint_id=target.id,
-        target=target.commit,
-        safety=safety.commit,
-        only=None if only is None else tuple(quoted(path) for path in only),
-        temporary=f".codeforge-{secrets.token_hex(8)}.tmp",
-    )
-    shadow.cancellation.seal()
-    _save(_file(shadow), journal)
-    return _apply(shadow, root, journal, safety, todo, ask, _in_the_way(shadow, before, wanted, only))
+    _, safety = shots.whole(forced, purpose)
+    if safety is None:
+        raise Unavailable("The safety checkpoint was not taken, so nothing was restored.")
+    # Another process: the one before does not see the new pack.
+    with shadow.contents() as contents:
+        plan = Plan(shots, contents, history.load(contents, safety.commit), wanted, only, forced)
+        todo, odd = plan.todo(), plan.in_the_way()
+        journal = Journal(
+            checkpoint_id=target.id,
+            target=target.commit,
+            safety=safety.commit,
+            only=None if only is None else tuple(quoted(path) for path in only),
+            temporary=f".codeforge-{secrets.token_hex(8)}.tmp",
+        )
+        shadow.cancellation.seal()
+        shots.memory.last = None  # what we write is nobody's to note
+        _save(_file(shadow), journal)
+        return _apply(shots, contents, journal, safety, todo, ask, odd)
 
 
-def finish(shadow: Shadow, root: bytes) -> Restored | None:
+def finish(shots: Snapshots, forced: Collection[bytes]) -> Restored | None:
     """Complete a restore that a killed process left; None when there is none. Under the lock."""
-    file = _file(shadow)
+    shadow, file = shots.shadow, _file(shots.shadow)
     if not file.exists():
         return None
-    try:
-        journal = Journal.model_validate_json(file.read_bytes())
-        safety = history.load(shadow, journal.safety)
-        wanted = history.load(shadow, journal.target)
-    except (ValidationError, NotFound, Unavailable) as error:
-        log.warning("An unfinished restore cannot be completed: %s", error)
-        file.replace(file.with_suffix(".broken"))
-        return None
-    only = None if journal.only is None else {unquoted(path) for path in journal.only}
-    todo = _todo(shadow, safety, wanted, only)
-    placing = Placing(root, journal.temporary.encode())
-    for change in todo:
-        placing.sweep(change.path)
-    log.info("Completing the restore of %s that was cut short.", journal.checkpoint_id)
-    shadow.cancellation.seal()
-    odd = _in_the_way(shadow, safety, wanted, only)
-    return _apply(shadow, root, journal, safety.meta.checkpoint(safety.commit), todo, None, odd)
+    with shadow.contents() as contents:
+        try:
+            journal = Journal.model_validate_json(file.read_bytes())
+            safety = history.load(contents, journal.safety)
+            wanted = history.load(contents, journal.target)
+        except (ValidationError, NotFound, Unavailable) as error:
+            log.warning("An unfinished restore cannot be completed: %s", error)
+            file.replace(file.with_suffix(".broken"))
+            return None
+        only = None if journal.only is None else {unquoted(path) for path in journal.only}
+        plan = Plan(shots, contents, safety, wanted, only, forced)
+        todo, odd = plan.todo(), plan.in_the_way()
+        placing = Placing(shots.root, journal.temporary.encode())
+        for change in todo:
+            placing.sweep(change.path)
+        log.info("Completing the restore of %s that was cut short.", journal.checkpoint_id)
+        shadow.cancellation.seal()
+        return _apply(shots, contents, journal, safety.meta.checkpoint(safety.commit), todo, None, odd)
 
 
-def _todo(shadow: Shadow, safety: Stored, wanted: Stored, only: Collection[bytes] | None) -> list[Change]:
-    """What is to be done. An ignored file that the target lacks because nobody had named it yet was there all the
-    same: it goes back to what it was when it first came along, not away."""
-    todo = _chosen(changes(shadow, safety, wanted), only)
-    missing = [change.path for change in todo if change.then.absent]
-    first = history.first_forced(shadow, missing) if missing else {}
-    since = wanted.meta.created_at
-    later = {path: stored for path, stored in first.items() if stored.meta.created_at > since}
-    settled = [
-        replace(change, then=state_in(shadow, later[change.path], change.path))
-        if change.path in later
-        else change
-        for change in todo
-    ]
-    return [change for change in settled if change.now != change.then]
+@dataclass(frozen=True)
+class Plan:
+    """What a restore is to do, from the two checkpoints alone, so that it can be made again after a crash."""
+
+    shots: Snapshots
+    contents: Contents
+    safety: Stored
+    wanted: Stored
+    only: Collection[bytes] | None
+    forced: Collection[bytes]
+
+    def todo(self) -> list[Change]:
+        """The changes. An ignored file that the target lacks because nobody had named it yet was there all the
+        same: it goes back to what it was when it first came along, not away."""
+        shadow = self.shots.shadow
+        todo = _chosen(changes(shadow, self.safety, self.wanted), self.only)
+        missing = {change.path for change in todo if change.then.absent} & set(self.forced)
+        first = history.first_forced(shadow, self.contents, missing) if missing else {}
+        since = self.wanted.meta.created_at
+        later = {path: stored for path, stored in first.items() if stored.meta.created_at > since}
+        return [
+            change
+            for change in (
+                replace(change, then=state_in(shadow, later[change.path], change.path))
+                if change.path in later
+                else change
+                for change in todo
+                if change.path in later or self._told(change)
+            )
+            if change.now != change.then
+        ]
+
+    def _told(self, change: Change) -> bool:
+        """Whether both checkpoints say something about the path. What one of them did not look at is as it was then
+        if it has not been changed since; a folder too large for a picture says nothing of what was never named."""
+        for stored in (self.wanted, self.safety):
+            looked_at = stored.looked_at()
+            if looked_at is None or change.path in looked_at:
+                continue
+            if stored.meta.too_much:
+                return False
+            if _unchanged_since(joined(self.shots.root, change.path), stored.meta.created_at):
+                return False
+        return True
+
+    def in_the_way(self) -> list[Change]:
+        """Files of the target where there is now something that no checkpoint can hold: a FIFO, or a file too large."""
+        found = []
+        for entry in self.safety.meta.skipped:
+            then = state_in(self.shots.shadow, self.wanted, unquoted(entry.path))
+            if not then.absent:
+                found.append(Change(unquoted(entry.path), ABSENT, then))
+        return _chosen(found, self.only)
 
 
-def _in_the_way(
-    shadow: Shadow, safety: Stored, wanted: Stored, only: Collection[bytes] | None
-) -> list[Change]:
-    """Files of the target where there is now something that no checkpoint can hold: a FIFO, or a file too large."""
-    found = []
-    for entry in safety.meta.skipped:
-        then = state_in(shadow, wanted, unquoted(entry.path))
-        if not then.absent:
-            found.append(Change(unquoted(entry.path), ABSENT, then))
-    return _chosen(found, only)
+def _unchanged_since(full: bytes, moment: float) -> bool:
+    """Whether what is there, or that nothing is there, was so at ``moment`` (seconds since 1970) already."""
+    if time.time() < moment:
+        return False  # the clock was set back: times say nothing
+    with contextlib.suppress(OSError):
+        return os.lstat(full).st_ctime < moment
+    with contextlib.suppress(OSError):
+        return os.lstat(parent_of(full)).st_ctime < moment
+    return False
 
 
 def _chosen(todo: list[Change], only: Collection[bytes] | None) -> list[Change]:
@@ -137,22 +184,31 @@ def _chosen(todo: list[Change], only: Collection[bytes] | None) -> list[Change]:
 
 
 def _apply(
-    shadow: Shadow,
-    root: bytes,
+    shots: Snapshots,
+    contents: Contents,
     journal: Journal,
     safety: Checkpoint,
     todo: list[Change],
     ask: Ask | None,
     odd: list[Change],
 ) -> Restored:
-    work = _Work(Placing(root, journal.temporary.encode()), ask)
-    with shadow.contents() as contents:
-        for change in odd:
-            work.replace_odd(change, contents)
-        for change in sorted(todo, key=lambda change: (not change.then.absent, change.path)):
-            work.one(change, contents)
+    work = _Work(Placing(shots.root, journal.temporary.encode()), ask)
+    for change in odd:
+        work.replace_odd(change, contents)
+    rules = [change for change in todo if change.path.rpartition(b"/")[2] == RULES]
+    for change in rules:
+        work.one(change, contents)
+    rest = [change for change in todo if change not in rules]
+    if rules:
+        # By the rules of then these were in no picture: that it lacks them does not mean that they were not there.
+        absent = [change.path for change in rest if change.then.absent]
+        unseen = Unit(shots.shadow, shots.root, b"").ignored(absent)
+        rest = [change for change in rest if change.path not in unseen]
+    for number, change in enumerate(sorted(rest, key=lambda change: (not change.then.absent, change.path))):
+        shots.progress(number, len(rest))
+        work.one(change, contents)
     work.remove_emptied()
-    _file(shadow).unlink()
+    _file(shots.shadow).unlink()
     return Restored(
         checkpoint_id=journal.checkpoint_id,
         safety=safety,

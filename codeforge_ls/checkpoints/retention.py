@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from codeforge_ls.checkpoints.names import REFS
-from codeforge_ls.checkpoints.shadow import Shadow
+from codeforge_ls.checkpoints.shadow import EMPTY_TREE, NOW, Shadow
+from codeforge_ls.checkpoints.stamps import Stamps
 from codeforge_ls.git import GitFailed
 
-MAX_LOOSE_OBJECTS = 2000
 MAX_PACKS = 50
-KEPT_INDEXES = "refs/codeforge-index/"
+OLD_INDEXES = "refs/codeforge-index/"  # of versions that had private indexes
 YOUNG = (
     3600.0  # seconds; a stream younger than this may belong to a run at work and is never dropped for space
 )
@@ -39,7 +40,7 @@ def cleanup(shadow: Shadow, keep_days: float, quota_bytes: int, now: float) -> l
     if dropped:
         orders = [f"delete {stream.reference} {stream.commit}\n" for stream in dropped]
         shadow.git("update-ref", "--stdin", stdin="".join(orders).encode())
-    if dropped or _scattered(shadow):
+    if dropped or scattered(shadow.folder):
         _pack(shadow, now - keep_days * 86400)
     shadow.sweep()
     return [stream.reference for stream in dropped]
@@ -65,25 +66,36 @@ def _over_quota(shadow: Shadow, streams: list[Stream], quota_bytes: int, now: fl
     return dropped
 
 
-def _scattered(shadow: Shadow) -> bool:
-    loose = sum(1 for _ in shadow.folder.glob("objects/??/*"))
-    packs = sum(1 for _ in shadow.folder.glob("objects/pack/*.pack"))
-    return loose > MAX_LOOSE_OBJECTS or packs > MAX_PACKS
+def scattered(folder: Path) -> bool:
+    """Whether there are so many packs that joining the small ones pays."""
+    return sum(1 for _ in folder.glob("objects/pack/*.pack")) > MAX_PACKS
+
+
+def join_packs(shadow: Shadow) -> None:
+    """Join small packs into one, so that each is at least twice the size of all smaller ones together: the large
+    ones, which hold most, are not written again. Under the lock."""
+    shadow.git("repack", "--geometric=2", "-d", "--quiet", timeout=REPACK_TIMEOUT)
 
 
 def _pack(shadow: Shadow, oldest: float) -> None:
-    # The private indexes name objects that no reference may hold any more: pin them, or prune takes them.
-    for reference in shadow.git("for-each-ref", "--format=%(refname)", KEPT_INDEXES).decode().split():
-        shadow.git("update-ref", "-d", reference)
-    for index in shadow.own.glob("index-*"):
-        if index.stat().st_mtime < oldest:
-            index.unlink()
-            continue
+    """Write what is still referred to as one pack and let the rest go. A unit that nobody pictures any more is
+    forgotten with its stamps."""
+    for stamps in shadow.own.glob("stamps-*"):
+        if stamps.stat().st_mtime < oldest:
+            stamps.unlink()
+    saved = list(shadow.own.glob("stamps-*"))
+    kept = {NOW + file.name.removeprefix("stamps-") + part for file in saved for part in ("", "-saved")}
+    known = shadow.git("for-each-ref", "--format=%(refname)", NOW, OLD_INDEXES).decode().split()
+    orders = [f"delete {reference}\n" for reference in known if reference not in kept]
+    if orders:
+        shadow.git("update-ref", "--stdin", stdin="".join(orders).encode())
+    for file in saved:
+        # It may be older than the reference, which is that of the newest picture.
+        tree = Stamps.load(file).tree
         try:
-            tree = shadow.git("write-tree", environment={"GIT_INDEX_FILE": str(index)}).decode().strip()
+            if tree != EMPTY_TREE:
+                shadow.git("update-ref", f"{NOW}{file.name.removeprefix('stamps-')}-saved", tree)
         except GitFailed:
-            index.unlink()  # damaged: the next snapshot reads everything again
-            continue
-        shadow.git("update-ref", KEPT_INDEXES + index.name, tree)
+            file.unlink()  # its tree is gone: the next snapshot reads everything
     shadow.git("repack", "-a", "-d", "--quiet", timeout=REPACK_TIMEOUT)
     shadow.git("prune", "--expire=now", timeout=REPACK_TIMEOUT)

@@ -26,11 +26,10 @@ CONFIG: Mapping[str, str] = {
     "core.precomposeUnicode": "false",
     "core.protectNTFS": "false",
     "core.protectHFS": "false",
-    "core.fsync": "objects,reference",  # the private index can be rebuilt
+    "core.fsync": "objects,reference",
     "core.logAllRefUpdates": "false",
     "pack.compression": "1",
-    # Ten changed files as one small pack cost one fsync instead of ten.
-    "fastimport.unpackLimit": "10",
+    "fastimport.unpackLimit": "1",  # always a pack: loose objects cost a file and a flush each
 }
 IDENTITY: Mapping[str, str] = {
     "GIT_AUTHOR_NAME": "codeforge",
@@ -41,7 +40,7 @@ IDENTITY: Mapping[str, str] = {
 # No conversion ever: neither line ends nor filters nor encodings may touch a snapshot.
 ATTRIBUTES = "* -text -eol -crlf -filter -ident -working-tree-encoding -merge\n"
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-NO_OBJECT = "0" * 40
+NOW = "refs/codeforge-now/"  # the tree of each unit's newest picture, so that nothing of it is pruned
 LOCK_TIMEOUT = 120.0  # seconds to wait for another process that makes a snapshot of the same workspace
 DEAD_FILES = (
     "objects/??/tmp_obj_*",
@@ -54,6 +53,7 @@ DEAD_FILES = (
     "packed-refs.new",
     "codeforge/*.lock",
     "codeforge/*.new",
+    "codeforge/index-*",  # of versions that had private indexes
 )
 
 
@@ -169,14 +169,15 @@ class Shadow:
         )
 
     @contextlib.contextmanager
-    def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def process(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """A git process on the shadow repository, to talk with while it runs."""
-        environment = self._environment(None)
         with git.started(
             self.folder,
             *arguments,
             config=CONFIG,
-            environment=environment,
+            environment=self._environment(environment),
             cancellation=self.cancellation,
             inherit=self._held,
         ) as process:
@@ -190,53 +191,18 @@ class Shadow:
         lines = self.git("for-each-ref", "--format=%(refname) %(objectname)", REFS).decode().splitlines()
         return dict(line.split(" ", 1) for line in lines)
 
-    def resolve(self, name: str) -> str:
-        """The object a reference names, or ""."""
-        return self.git("rev-parse", "--quiet", "--verify", name, accept=(0, 1)).decode().strip()
-
-    def commit(self, reference: str, tree: str, message: str) -> str:
-        """Add a commit to a stream by compare-and-swap of its reference; returns the commit."""
-        previous = self.resolve(reference)
-        parent = ["-p", previous] if previous else []
-        commit = self.git("commit-tree", tree, *parent, "-m", message).decode().strip()
-        self.git("update-ref", reference, commit, previous or NO_OBJECT)
-        return commit
-
-    def add_blob(self, content: bytes) -> str:
-        """Store some bytes; returns their name."""
-        return self.git("hash-object", "-w", "--no-filters", "--stdin", stdin=content).decode().strip()
-
-    def add_tree(self, entries: Mapping[str, tuple[str, str]]) -> str:
-        """Store a tree of name -> (kind ``blob`` or ``tree``, object); returns its name."""
-        modes = {"blob": "100644", "tree": "040000"}
-        lines = [f"{modes[kind]} {kind} {name}\t{path}\n" for path, (kind, name) in entries.items()]
-        return self.git("mktree", stdin="".join(lines).encode()).decode().strip()
-
-    def commit_tree_entries(self, commit: str) -> dict[str, str]:
-        """The names and objects at the top of a commit. Raises NotFound when it is not there."""
-        if not re.fullmatch(r"[0-9a-f]{40}", commit):
-            raise NotFound("This is not the name of a checkpoint's commit.")
-        try:
-            listed = self.git("ls-tree", "-z", commit).decode()
-        except git.GitFailed as error:
-            raise NotFound(
-                f"The checkpoint {commit[:12]} is no longer stored.",
-                hint="Old checkpoints are removed by age and size.",
-            ) from error
-        rows = (line.split("\t", 1) for line in listed.split("\0")[:-1])
-        return {name: fields.split(" ")[2] for fields, name in rows}
+    def tip(self, reference: str) -> str:
+        """The newest commit of a reference, or ""."""
+        loose = self.folder / reference
+        with contextlib.suppress(OSError):
+            return loose.read_text("ascii").strip()
+        return self.references().get(reference, "")
 
     @contextlib.contextmanager
     def contents(self) -> Iterator[Contents]:
         """Read many objects through one process."""
         with self.process("cat-file", "--batch") as process:
             yield Contents(process)
-
-    @contextlib.contextmanager
-    def importer(self) -> Iterator[Importer]:
-        """Store many blobs through one process and, when there are more than a few, as one pack."""
-        with contextlib.ExitStack() as stack:
-            yield Importer(self, stack)
 
     def size(self) -> int:
         """Bytes on disk of everything here."""
@@ -254,6 +220,24 @@ class Contents:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
+    def folder(self, commit: str) -> dict[str, str]:
+        """The names and objects at the top of a commit. Raises NotFound when it is not there."""
+        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+            raise NotFound("This is not the name of a checkpoint's commit.")
+        try:
+            raw = self.read(f"{commit}^{{tree}}")
+        except NotFound as error:
+            raise NotFound(
+                f"The checkpoint {commit[:12]} is no longer stored.",
+                hint="Old checkpoints are removed by age and size.",
+            ) from error
+        found = {}
+        while raw:  # mode, blank, name, NUL, twenty bytes of the object's name
+            head, _, rest = raw.partition(b"\0")
+            found[head.partition(b" ")[2].decode()] = rest[:20].hex()
+            raw = rest[20:]
+        return found
+
     def read(self, name: str) -> bytes:
         """The bytes of an object. Raises NotFound when it is not stored."""
         source, sink = self._process.stdout, self._process.stdin
@@ -270,40 +254,3 @@ class Contents:
         content = source.read(int(fields[2]))
         source.read(1)
         return content
-
-
-class Importer:
-    """Blobs on their way into a running ``git fast-import``, started by the first one."""
-
-    def __init__(self, shadow: Shadow, stack: contextlib.ExitStack) -> None:
-        self._shadow = shadow
-        self._stack = stack
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def add(self, content: bytes) -> None:
-        """Store one blob; it can be used after ``finish``."""
-        if self._process is None:
-            command = self._shadow.process("fast-import", "--quiet", "--depth=0")
-            self._process = self._stack.enter_context(command)
-        sink = self._process.stdin
-        try:
-            if sink is not None:
-                sink.write(b"blob\ndata %d\n" % len(content))
-                sink.write(content)
-                sink.write(b"\n")
-        except BrokenPipeError:
-            self.finish()
-            raise git.failure("fast-import", 1, b"it ended early") from None
-
-    def finish(self) -> None:
-        """Wait until everything is on disk. Raises GitFailed when it could not be stored."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        try:
-            _, errors = process.communicate(timeout=git.DEFAULT_TIMEOUT * 5)
-        except subprocess.TimeoutExpired as error:
-            raise git.GitFailed("git fast-import did not end.") from error
-        self._shadow.cancellation.check()
-        if process.returncode != 0:
-            raise git.failure("fast-import", process.returncode, errors)

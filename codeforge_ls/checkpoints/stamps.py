@@ -6,7 +6,6 @@ Git's own cache compares whole seconds in common builds and so misses an edit th
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import struct
@@ -16,13 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from codeforge_ls.checkpoints.shadow import EMPTY_TREE
+
+FileSignature: TypeAlias = tuple[int, int, int, int] | None
 Stamp: TypeAlias = tuple[int, int, int, int, int]  # mtime ns, ctime ns, size, inode, mode
 
 DISTRUSTED: Stamp = (0, 0, 0, 0, 0)  # no file has mode 0, so it never matches
 # A change time this close to the scan may hide a later write in the same tick of the clock.
 CLOCK_TICK_NS = 20_000_000
-MAGIC = b"CFSTAMP1"
-HEAD = struct.Struct("=qqqqq")  # index mtime, index inode, index size, entries, bytes of paths
+MAGIC = b"CFSTAMP2"
+HEAD = struct.Struct("=40sqq")  # tree, entries, bytes of paths
 INODE_MASK = (1 << 63) - 1
 
 
@@ -49,46 +51,55 @@ def permissions(stamp: Stamp) -> int:
 
 @dataclass
 class Stamps:
-    """The stamps of all paths in one private index; ``entries`` has exactly the paths of that index."""
+    """What is in ``tree``, the newest picture of a unit: the stamp of every path when it was read.
 
+    ``unsaved`` counts the changes since ``file``, what is known of the saved file, was written.
+    """
+
+    tree: str = EMPTY_TREE
     entries: dict[bytes, Stamp] = field(default_factory=dict)
+    file: FileSignature = None
+    unsaved: int = 0
 
     @staticmethod
-    def load(file: Path, index: Path) -> Stamps | None:
-        """The saved stamps, or None when they are missing, damaged or of another state of the index."""
+    def load(file: Path) -> Stamps:
+        """The saved stamps; none, and so the empty tree, when they are missing or damaged."""
+        signature = file_signature(file)
         try:
             raw = file.read_bytes()
         except OSError:
-            return None
+            return Stamps(file=signature)
         body = raw[len(MAGIC) + 4 :]
         if raw[: len(MAGIC)] != MAGIC or raw[len(MAGIC) : len(MAGIC) + 4] != _checksum(body):
-            return None
-        *signature, count, length = HEAD.unpack_from(body)
-        if tuple(signature) != _signature(index):
-            return None
+            return Stamps(file=signature)
+        tree, count, length = HEAD.unpack_from(body)
         paths = body[HEAD.size : HEAD.size + length].split(b"\0")[:count]
         numbers = array("q", body[HEAD.size + length :])
         columns = [numbers[start * count : (start + 1) * count] for start in range(5)]
-        return Stamps(dict(zip(paths, zip(*columns, strict=True), strict=True)))
+        entries = dict(zip(paths, zip(*columns, strict=True), strict=True))
+        return Stamps(tree.decode(), entries, signature)
 
-    def save(self, file: Path, index: Path) -> None:
-        """Write the stamps beside the index whose present state they describe."""
+    def save(self, file: Path) -> None:
+        """Write the stamps, once their tree is stored."""
         paths = b"\0".join(self.entries)
         numbers = array("q")
-        for column in range(5):
-            numbers.extend(stamp[column] for stamp in self.entries.values())
-        body = HEAD.pack(*_signature(index), len(self.entries), len(paths)) + paths + numbers.tobytes()
+        for column in zip(*self.entries.values(), strict=True):
+            numbers.extend(column)
+        body = HEAD.pack(self.tree.encode(), len(self.entries), len(paths)) + paths + numbers.tobytes()
         partial = file.with_suffix(".new")
         partial.write_bytes(MAGIC + _checksum(body) + body)
         partial.replace(file)
+        self.file, self.unsaved = file_signature(file), 0
+
+
+def file_signature(file: Path) -> FileSignature:
+    """What tells a file from what it was before it was written anew; None without a file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino & INODE_MASK)
 
 
 def _checksum(body: bytes) -> bytes:
     return zlib.crc32(body).to_bytes(4, "big")
-
-
-def _signature(index: Path) -> tuple[int, int, int]:
-    with contextlib.suppress(OSError):
-        status = index.stat()
-        return (status.st_mtime_ns, status.st_ino & INODE_MASK, status.st_size)
-    return (0, 0, 0)

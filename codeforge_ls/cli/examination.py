@@ -109,16 +109,37 @@ def _litellm(_context: Context) -> Iterator[Finding]:
         yield Finding("litellm", "good", f"{version}, no litellm_init.pth")
 
 
-def _sandbox(_context: Context) -> Iterator[Finding]:
+def _sandbox(context: Context) -> Iterator[Finding]:
+    """What isolates commands, and why not something else: each backend is tried."""
     import asyncio
 
-    from codeforge_ls.sandbox import Sandbox
+    from codeforge_ls.config import load_settings
+    from codeforge_ls.sandbox import Place, probe, survey
 
-    sandbox = asyncio.run(Sandbox.probe())
-    cut = "cuts the network" if sandbox.can_cut_network else "cannot cut the network"
-    yield Finding(
-        "sandbox", "good" if sandbox.can_cut_network else "note", f"{sandbox.name}: {cut}. {sandbox.why}"
-    )
+    config = Path(context.arguments.config) if context.arguments.config else None
+    settings = load_settings(context.root, overrides=context.overrides, config_path=config).settings.sandbox
+    place = Place()
+
+    async def look() -> list[Finding]:
+        chosen = await probe(settings, place)
+        grade: Grade = "good" if chosen.can_cut_network else "note"
+        if chosen.can_cut_network:
+            text = f"{chosen.name}: it cuts the network and keeps commands in the workspace"
+        elif chosen.deliberate:
+            text = "none, as the settings say: commands run on your files as they are"
+        else:
+            text = f"{chosen.name}: it cannot cut the network; a person is asked before each command"
+        found = [
+            Finding("sandbox", grade, f"{text}; limits are held by {chosen.holds_limits}"),
+        ]
+        async for one in survey(settings, place):
+            works = "works" if one.backend else "does not work"
+            found.append(
+                Finding(f"sandbox {one.name}", "good" if one.backend else "note", f"{works}: {one.why}")
+            )
+        return found
+
+    yield from asyncio.run(look())
 
 
 def _socket(context: Context) -> Iterator[Finding]:

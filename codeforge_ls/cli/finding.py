@@ -254,7 +254,7 @@ def index(context: Context) -> int:
     if given.status:
         answer = daemon.call("index.status")
     else:
-        with _progress_bar(context) as on_progress:
+        with progress_bar(context) as on_progress:
             answer = daemon.call("index.build", {"force": given.force}, on_progress)
     out.json(answer)
     state = f"{answer['state']}, {answer['percent']:.0f} %"
@@ -276,7 +276,7 @@ def index(context: Context) -> int:
 
 
 @contextmanager
-def _progress_bar(context: Context) -> Iterator[Callable[[float | None, str], None] | None]:
+def progress_bar(context: Context) -> Iterator[Callable[[float | None, str], None] | None]:
     """A bar on a terminal, nothing elsewhere."""
     if not context.out.is_terminal or context.out.as_json:
         yield None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from codeforge_ls.cli.finding import progress_bar
 from codeforge_ls.cli.output import BOLD, DIM, GREEN, YELLOW
 from codeforge_ls.cli.times import moment
 from codeforge_ls.cli.verb import Context, Subparsers, accept_key, add_verb, keyed
@@ -60,7 +61,9 @@ def rewind(context: Context) -> int:
     """Restore, and say how to undo that."""
     given, out = context.arguments, context.out
     wanted = keyed(given, _wanted(given.target, given.to, whole=given.all))
-    answer = context.daemon().call("checkpoint.restore", wanted)
+    daemon = context.daemon()
+    with progress_bar(context) as on_progress:
+        answer = daemon.call("checkpoint.restore", wanted, on_progress)
     out.json(answer)
     for path in answer["changed"]:
         out.line(out.paint("restored", GREEN), out.paint(path))

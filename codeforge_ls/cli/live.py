@@ -106,7 +106,9 @@ class Live:
             out.line(out.paint("  $", DIM), out.paint(approval["command"], lines=True))
         else:
             out.diff(approval["preview"])
-        out.line(out.paint(f"  why asked: {approval['decision']['reason']}", DIM))
+        decision = approval["decision"]
+        place = f", {decision['file']}:{decision['line']}" if decision.get("file") else ""
+        out.line(out.paint(f"  why asked: {decision['reason']} (profile {decision['profile']}{place})", DIM))
 
     def _prompt(self, approval: dict[str, Any]) -> str | None:
         """The person's verdict; anything but a clear yes is no. None: it was settled elsewhere."""

@@ -116,6 +116,11 @@ def _how_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="P", help="the policy profile")
     parser.add_argument("--mode", metavar="M", help="the agent's mode (coder)")
     parser.add_argument("--model", metavar="M", help="the model, as litellm names it")
+    parser.add_argument(
+        "--exec-mode",
+        choices=("mount", "sandbox", "hybrid"),
+        help="where commands run (sandbox.mode, else mount)",
+    )
     parser.add_argument("--yes", action="store_true", help="allow what this run asks for, and nothing else")
     parser.add_argument("--detach", action="store_true", help="print the id and leave it at work")
     accept_key(parser)
@@ -157,7 +162,7 @@ def _watcher(context: Context) -> tuple[Connection, Live | None]:
 
 
 def _wishes(given: argparse.Namespace) -> dict[str, Any]:
-    wishes = {"profile": given.profile, "mode": given.mode, "model": given.model}
+    wishes = {name: getattr(given, name) for name in ("profile", "mode", "model", "exec_mode")}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 

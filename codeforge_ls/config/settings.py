@@ -12,6 +12,8 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from codeforge_ls.model.limits import ExecMode, NetworkMode
+
 ENV_PREFIX = "CODEFORGE_"
 
 
@@ -45,6 +47,8 @@ class SandboxBackend(StrEnum):
 
     AUTO = "auto"
     BUBBLEWRAP = "bubblewrap"
+    LANDLOCK = "landlock"
+    DOCKER = "docker"
     NONE = "none"
 
 
@@ -226,7 +230,30 @@ class SandboxSettings(Section):
     """How commands are isolated."""
 
     backend: SandboxBackend = Field(default=SandboxBackend.AUTO, json_schema_extra=TRUSTED_IMMUTABLE)
-    """auto: bubblewrap where it works, else none (`codeforge doctor` says which)."""
+    """auto: bubblewrap where it works, else Landlock with seccomp, else a person is asked before each command
+    (`codeforge doctor` says which, and why). docker: containers of sandbox.engine. none: no isolation at all."""
+    mode: ExecMode = Field(default=ExecMode.MOUNT, json_schema_extra=TRUSTED)
+    """Of runs that name none. mount: commands work on the real tree. sandbox: the same, but never without isolation
+    and within 512 MiB, 1 CPU and 100 processes. hybrid: they write a layer, merged when a command has succeeded."""
+    network: NetworkMode = Field(default=NetworkMode.NONE, json_schema_extra=TRUSTED)
+    """Whether commands may reach the network where the policy profile does not say."""
+    memory_mb: int = Field(default=0, ge=0, le=1 << 20, json_schema_extra=TRUSTED)
+    """MiB of memory for a command with all its processes. 0: 2048. A profile may raise this and the following
+    limits to four times what is set here."""
+    cpu_quota: int = Field(default=0, ge=0, le=1_000_000, json_schema_extra=TRUSTED)
+    """Processor time, 1000 is one CPU. 0: 2000."""
+    pids_limit: int = Field(default=0, ge=0, le=100_000, json_schema_extra=TRUSTED)
+    """Processes and threads of a command at the same time. 0: 512."""
+    storage_gb: int = Field(default=0, ge=0, le=100_000, json_schema_extra=TRUSTED)
+    """GiB that a file may have which a command writes. 0: 10."""
+    wall_seconds: float = Field(default=0, ge=0, le=86_400, json_schema_extra=TRUSTED)
+    """Seconds that a command may take, whatever time-out it names. 0: 3600."""
+    output_mb: int = Field(default=0, ge=0, le=100_000, json_schema_extra=TRUSTED)
+    """MiB that a command may print before it is ended. 0: 64."""
+    engine: str = Field(default="docker", max_length=1000, json_schema_extra=TRUSTED_IMMUTABLE)
+    """Program of the container engine: docker, podman, or a path; it must take docker's command line."""
+    image: str = Field(default="ubuntu:22.04", max_length=1000, json_schema_extra=TRUSTED_IMMUTABLE)
+    """Image of the containers. It must be there already: nothing is downloaded."""
 
 
 class RunSettings(Section):

@@ -104,7 +104,6 @@ def _host(root: Path, options: argparse.Namespace, watchdog: Watchdog, stop: Cal
     watchdog.start(asyncio.get_running_loop())
     return Host(
         root,
-        role=options.role,
         watchdog=watchdog,
         close_soon=stop,
         config=options.config,

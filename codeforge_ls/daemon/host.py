@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codeforge_ls import __version__
-from codeforge_ls.child import importing
 from codeforge_ls.daemon.processes import adopt_orphans
 from codeforge_ls.daemon.watchdog import Watchdog
 from codeforge_ls.opening import imported, open_workspace
@@ -30,9 +28,11 @@ ROOTLESS_SECONDS = 5.0  # without a client, once the root is gone; a checkout th
 GET_READY_SECONDS = 5.0
 SESSIONS = {
     "lsp": "codeforge_ls.lsp.session",
-    "mcp": "mcp_server.session",
+    "mcp": "mcp_server.handshake",
     "cli": "codeforge_ls.daemon.control",
 }
+# The first answer of an MCP session needs little; this is what the rest does.
+WHOLE_SESSIONS = (*SESSIONS.values(), "mcp_server.sdk", "mcp_server.session")
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +50,20 @@ class Host:
         self,
         root: Path,
         *,
-        role: str,
         watchdog: Watchdog,
         close_soon: Callable[[str], None],
         config: Path | None = None,
         overrides: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
-        self._role, self._config, self._overrides = role, config, dict(overrides or {})
+        self._config, self._overrides = config, dict(overrides or {})
         self._watchdog, self._close_soon = watchdog, close_soon
         self._opening: asyncio.Task[Workspace] | None = None
         self._operations: Operations | None = None
         self._closed = ""
         self._started = time.monotonic()
         self._standby = Standby()
+        self._imported = asyncio.Event()
         self.http_door: Callable[[], HttpDoor] | None = None  # a daemon has one, an embedded session none
 
     async def prepare(self) -> None:
@@ -78,6 +78,7 @@ class Host:
             raise Unavailable(f"The workspace is closing: {self._closed}.", hint="Connect again.")
         if self._opening is None or (self._opening.done() and self._failed(self._opening)):
             self._opening = asyncio.create_task(self._open(), name="open-workspace")
+            self._opening.add_done_callback(lambda _opening: self._imported.set())  # however it went
         return await asyncio.shield(self._opening)
 
     async def operations(self) -> Operations:
@@ -88,6 +89,10 @@ class Host:
 
             self._operations = Operations(workspace, self.close_soon)
         return self._operations
+
+    async def imported(self) -> None:
+        """Wait, while the workspace is opened, for the imports to be through: more of them need not compete."""
+        await self._imported.wait()
 
     def close_soon(self, reason: str) -> None:
         """End the daemon in order, soon: whoever asked still gets an answer."""
@@ -147,6 +152,7 @@ class Host:
     async def close(self, reason: str) -> None:
         """Close the workspace if it was opened: suspend runs, stop workers, close the database."""
         self._closed = reason
+        self._imported.set()
         self._standby.end()
         if self._opening is None:
             return
@@ -184,8 +190,9 @@ class Host:
         start_logging("daemon", state_dir(self.root), config.current.log.level)
         for problem in config.loaded.problems:
             log.warning("settings: %s", problem.text)
-        workspace = await open_workspace(self.root, config, self._standby)
+        workspace = await open_workspace(self.root, config, self._standby, self._imported.set)
         workspace.health_parts["daemon"] = self.report
+        workspace.health_parts["checkpoints"] = workspace.checkpoints.report
         if workspace.watcher is not None:
             workspace.health_parts["watching"] = workspace.watcher.report
         self._importing = asyncio.create_task(self._get_ready(workspace), name="get-ready")
@@ -203,11 +210,8 @@ class Host:
 
         while workspace.index.status().state is IndexState.BUILDING:  # noqa: ASYNC110 - a look now and then will do
             await asyncio.sleep(GET_READY_SECONDS)
-        with importing():
-            for role, module in SESSIONS.items():
-                if role == self._role:
-                    continue
-                try:
-                    await asyncio.to_thread(importlib.import_module, module)
-                except Exception:
-                    log.exception("sessions of kind %s cannot be served", role)
+        for module in WHOLE_SESSIONS:
+            try:
+                await imported(module)
+            except Exception:
+                log.exception("sessions of kind %s cannot be served", module)

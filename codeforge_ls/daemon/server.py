@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import json
 import logging
 import os
@@ -17,11 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from codeforge_ls import __version__
-from codeforge_ls.child import importing
 from codeforge_ls.daemon.election import Claim
 from codeforge_ls.daemon.host import SESSIONS, Host
 from codeforge_ls.daemon.peer import Agents, Process, credentials, is_inside_tool, lineage
 from codeforge_ls.daemon.processes import Reaper, kill_descendants, leave_within
+from codeforge_ls.opening import imported
 from codeforge_ls.rendezvous import INSIDE_TOOL, PROTOCOL
 
 if TYPE_CHECKING:
@@ -60,10 +59,8 @@ def version_key(text: str) -> tuple[int, ...]:
 
 async def entry_point(role: str) -> Serve:
     """The coroutine that serves a kind of session, imported beside the loop."""
-    name = SESSIONS[role]
-    with contextlib.nullcontext() if name in sys.modules else importing():
-        module = await asyncio.to_thread(importlib.import_module, name)
-    serve: Serve = getattr(module, f"serve_{role}")
+    await imported(SESSIONS[role])
+    serve: Serve = getattr(sys.modules[SESSIONS[role]], f"serve_{role}")
     return serve
 
 

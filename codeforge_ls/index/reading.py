@@ -7,7 +7,7 @@ import stat
 import time
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from codeforge_ls.index.limits import DATA_BYTES, Limits
 
@@ -45,8 +45,19 @@ class Refusal:
 
 def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None = None) -> Source | Refusal:
     """Read ``path`` below ``root``. Links, devices, pipes, binary, huge and generated files are refused."""
-    name = PurePosixPath(path)
-    if name.name in GENERATED_NAMES or name.name.endswith(GENERATED_SUFFIXES):
+    read = read_text(root, path, limits, links)
+    if isinstance(read, Refusal):
+        return read
+    text, mtime_ns, size = read
+    return Source(text, content_digest(text), mtime_ns, size)
+
+
+def read_text(
+    root: Path, path: str, limits: Limits, links: LinkCheck | None = None
+) -> tuple[bytes, int, int] | Refusal:
+    """The same without the hash: text, time of change, size."""
+    name = path.rpartition("/")[2]
+    if name in GENERATED_NAMES or name.endswith(GENERATED_SUFFIXES):
         return _stat_refusal(root / path, "generated")
     if links.beyond(path) if links else beyond_link(root, path):
         return Refusal("symlink")
@@ -64,7 +75,7 @@ def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None =
             return Refusal("not a regular file", facts.st_size, facts.st_mtime_ns)
         cap = (
             min(limits.max_file_bytes, DATA_BYTES)
-            if name.suffix.lower() in DATA_SUFFIXES
+            if os.path.splitext(name)[1].lower() in DATA_SUFFIXES  # noqa: PTH122 - ten times as fast
             else limits.max_file_bytes
         )
         if facts.st_size > cap:
@@ -79,7 +90,7 @@ def read_source(root: Path, path: str, limits: Limits, links: LinkCheck | None =
     checked = check_text(raw, limits, cap)
     if isinstance(checked, Refusal):
         return Refusal(checked.reason, facts.st_size, mtime)
-    return Source(checked, content_digest(checked), mtime, facts.st_size)
+    return checked, mtime, facts.st_size
 
 
 def _read(descriptor: int, size: int, cap: int) -> bytes:

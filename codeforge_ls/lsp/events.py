@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from codeforge_ls.lsp.progress import Bar, ProgressBars, Token
 from codeforge_ls.model.approvals import Approval
 from codeforge_ls.model.base import JsonObject, JsonValue
-from codeforge_ls.model.events import Delta, Event, EventType
+from codeforge_ls.model.events import PROGRESS, Delta, Event, EventType
 from codeforge_ls.model.runs import Plan, PlanStep, Run, StepStatus
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ class EventFeed:
     def on_delta(self, delta: Delta) -> None:
         """A live piece of text; sent only while the editor keeps up."""
         kind, _, run_id = delta.stream.partition(":")
-        if self._deltas and kind == "run":
+        if delta.channel == PROGRESS:
+            if followed := self._followed.get(delta.stream):
+                followed.bar.report(followed.bar.percent, delta.text)
+        elif self._deltas and kind == "run":
             params: JsonObject = {"run_id": run_id, **delta.model_dump(mode="json", exclude={"stream"})}
             self._protocol.notify(RUN_DELTA, params, droppable=True)
 

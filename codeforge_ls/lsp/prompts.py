@@ -78,10 +78,9 @@ class EditorPrompts:
 def message_of(approval: Approval) -> str:
     """What the person reads: who wants what, why they are asked, and the diff or the command, cut with a note."""
     shown = approval.command if approval.command is not None else approval.preview
-    reason = approval.decision.reason
     parts = [
         f"CodeForge: {_visible(approval.title)}",
-        f"Asked because: {_visible(reason)} (profile {approval.decision.profile})" if reason else "",
+        f"Asked because: {_visible(approval.why)}",
         _cut(_visible(shown.rstrip("\n"))),
         f"[{approval.id}]",
     ]

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen, JsonObject
+from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.policy import PolicyDecision
 
 
@@ -74,6 +75,7 @@ class Action(Frozen):
     arguments: JsonObject
     stream: str = Field(description="The event stream that records it: run:ID or session:ID")
     call_id: str | None = None
+    execution: Execution | None = Field(default=None, description="How a command runs; None: as settings say")
 
 
 class AccessKind(StrEnum):

@@ -73,3 +73,9 @@ class Approval(Frozen):
     created_at: float
     expires_at: float = Field(description="Until when it can be answered")
     answered_at: float | None = None
+
+    @property
+    def why(self) -> str:
+        """Why it is asked: the reason, the profile, and where the rule stands."""
+        place = f", {self.decision.place}" if self.decision.place else ""
+        return f"{self.decision.reason} (profile {self.decision.profile}{place})"

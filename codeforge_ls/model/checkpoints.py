@@ -36,6 +36,10 @@ class Checkpoint(Frozen):
     call_id: str | None = None
     head: str = Field(default="", description="The user's HEAD at that time, for people; never moved")
     skipped: tuple[SkippedPath, ...] = ()
+    only_named: str = Field(
+        default="",
+        description="Why it holds only files that edits named, and not the workspace; empty: it does",
+    )
     created_at: float
 
 

@@ -47,6 +47,7 @@ class EventType(StrEnum):
 
     CHECKPOINT_CREATED = "checkpoint.created"
     CHECKPOINT_RESTORED = "checkpoint.restored"
+    LAYER_MERGED = "layer.merged"
 
     PLAN_CREATED = "plan.created"
     PLAN_STARTED = "plan.started"
@@ -92,6 +93,9 @@ class Event(Frozen):
     hash: str
 
 
+PROGRESS = "progress"
+
+
 class Delta(Frozen):
     """A live piece of an event that is still open: model text or command output. Sent, never stored.
 
@@ -100,6 +104,6 @@ class Delta(Frozen):
 
     stream: str
     event_id: str
-    channel: str = Field(description="text, reasoning, or output")
+    channel: str = Field(description="text, reasoning, output, or progress: how far it is")
     offset: int
     text: str

@@ -7,6 +7,12 @@ from enum import StrEnum
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.limits import NetworkMode, ResourceLimits
+
+__all__ = [
+    "Decision", "NetworkMode", "PermissionRule", "PolicyDecision", "PolicyLayer", "PolicyMode", "PolicyProfile",
+    "PolicyScope", "QualityGate", "ResourceLimits", "Termination", "ToolCall", "ToolSpecifier",
+]  # fmt: skip
 
 
 class PolicyMode(StrEnum):
@@ -42,8 +48,8 @@ class ActionClass(StrEnum):
 class ToolSpecifier(Frozen):
     """Which tool a rule speaks of; ``sub_pattern`` is a glob on the command line."""
 
-    tool: str = Field(min_length=1, description="Exact tool name, or mcp:server:tool")
-    sub_pattern: str | None = None
+    tool: str = Field(min_length=1, description="Exact tool name, mcp:server:tool, or * for all")
+    sub_pattern: str | None = Field(default=None, description="Glob on the command line, such as git log*")
 
 
 class PermissionRule(Frozen):
@@ -51,14 +57,20 @@ class PermissionRule(Frozen):
 
     specifier: ToolSpecifier
     decision: Decision
-    path_allow: tuple[str, ...] = ()
-    path_deny: tuple[str, ...] = ()
-    command_allow: tuple[str, ...] = ()
-    command_deny: tuple[str, ...] = ()
+    path_allow: tuple[str, ...] = Field(
+        default=(), description="Globs: the rule is about these paths only; ** is any number of folders"
+    )
+    path_deny: tuple[str, ...] = Field(default=(), description="Globs: the rule is not about these paths")
+    command_allow: tuple[str, ...] = Field(
+        default=(), description="Words a command begins with, such as git log: the rule is about these only"
+    )
+    command_deny: tuple[str, ...] = Field(
+        default=(), description="Words a command begins with: the rule is not about these"
+    )
     command_exact: tuple[str, ...] = Field(
         default=(), description="Whole command lines, compared as text; a person has read them to the end"
     )
-    reason: str = ""
+    reason: str = Field(default="", description="Shown with every decision of this rule")
     match: tuple[str, ...] = Field(
         default=(), description="Commands or paths that must match; tested at load"
     )
@@ -85,30 +97,13 @@ class Termination(Frozen):
     stall_threshold: int = Field(default=5, ge=0)
 
 
-class NetworkMode(StrEnum):
-    """Whether commands may reach the network."""
-
-    HOST = "host"
-    NONE = "none"
-
-
-class ResourceLimits(Frozen):
-    """Limits for commands; 0 means the default of the sandbox."""
-
-    memory_mb: int = Field(default=0, ge=0)
-    cpu_quota: int = Field(default=0, ge=0, description="1000 is one CPU")
-    pids_limit: int = Field(default=0, ge=0)
-    storage_gb: int = Field(default=0, ge=0)
-    network_mode: NetworkMode = NetworkMode.HOST
-
-
 class PolicyProfile(Frozen):
     """A named set of rules, limits and gates."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     description: str = ""
-    mode: PolicyMode = PolicyMode.DEFAULT
-    rules: tuple[PermissionRule, ...] = ()
+    mode: PolicyMode = Field(default=PolicyMode.DEFAULT, description="What holds where no rule matched")
+    rules: tuple[PermissionRule, ...] = Field(default=(), description="The first that matches decides")
     protected_paths: tuple[str, ...] = Field(default=(), description="Added to the built-in secrets guard")
     elicitation_may_approve: tuple[ActionClass, ...] | None = Field(
         default=None,

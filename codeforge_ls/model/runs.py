@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen
+from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.policy import PolicyLayer
 
 
@@ -41,6 +42,9 @@ class Run(Frozen):
         default=(), description="Snapshot of what was in force at the start"
     )
     mode: str = "coder"
+    execution: Execution = Field(
+        default=Execution(), description="How its commands run, and within which limits"
+    )
     model: str = ""
     status: RunStatus = RunStatus.PENDING
     reason: str = ""

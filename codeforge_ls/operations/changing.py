@@ -38,7 +38,10 @@ async def edits_apply(call: Call, arguments: Edits) -> JsonObject:
         return _report(await call.workspace.gate.perform(action, layers, dry_run=True), dry_run=True)
     layers = call.workspace.authority.layers(call.actor)
     key = f"{call.stream}:{arguments.model_dump_json()}"
-    applied = await call.workspace.pending.perform(key, lambda: call.workspace.gate.perform(action, layers))
+    with call.workspace.checkpoints.telling(call.progress):
+        applied = await call.workspace.pending.perform(
+            key, lambda: call.workspace.gate.perform(action, layers)
+        )
     if applied is not None:
         return _report(applied)
     waiting = next((a for a in call.workspace.approvals.open() if a.stream == call.stream), None)
@@ -96,7 +99,8 @@ async def checkpoint_restore(call: Call, arguments: RestoreRequest) -> JsonObjec
         raise Conflict("The run is still at work.", hint="Cancel it first: `codeforge runs cancel ID`.")
     only = await _changed_since(call, checkpoint) if arguments.scope == "run" else None
     wanted: JsonObject = {"checkpoint_id": checkpoint.id, "only": list(only) if only is not None else None}
-    applied = await through_gate(call, Tool.RESTORE, wanted, stream=checkpoint.stream)
+    with call.workspace.checkpoints.telling(call.progress):
+        applied = await through_gate(call, Tool.RESTORE, wanted, stream=checkpoint.stream)
     restored = applied.data.get("restored")
     facts = restored if isinstance(restored, dict) else {}
     return {
@@ -161,7 +165,9 @@ async def checkpoint_diff(call: Call, arguments: DiffRequest) -> JsonObject:
     """The unified diff from a checkpoint to another or to now."""
     store = call.workspace.store
     other = await store.checkpoint(arguments.other) if arguments.other else None
-    diff = await call.workspace.checkpoints.diff(await store.checkpoint(arguments.checkpoint_id), other)
+    checkpoint = await store.checkpoint(arguments.checkpoint_id)
+    with call.workspace.checkpoints.telling(call.progress):
+        diff = await call.workspace.checkpoints.diff(checkpoint, other)
     return {"diff": diff}
 
 

@@ -26,6 +26,10 @@ class WorkspaceHost(Protocol):
         """The operations over that workspace."""
         ...
 
+    async def imported(self) -> None:
+        """Wait, while the workspace is opened, for the imports to be through: more of them need not compete."""
+        ...
+
     def close_soon(self, reason: str) -> None:
         """Ask for a clean shutdown."""
         ...

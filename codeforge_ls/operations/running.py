@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
+from codeforge_ls.model.limits import ExecMode, ResourceLimits
 from codeforge_ls.model.policy import Tightening
 from codeforge_ls.model.runs import Plan, Run
 from codeforge_ls.operations.operation import Call, Operation
@@ -20,6 +21,8 @@ class RunStart(Frozen):
     tighten: Tightening | None = Field(default=None, description="Rules and limits for this run alone")
     mode: str = Field(default="coder", max_length=100)
     model: str | None = Field(default=None, max_length=200)
+    exec_mode: ExecMode | None = None
+    limits: ResourceLimits | None = None
 
 
 async def run_start(call: Call, arguments: RunStart) -> JsonObject:
@@ -33,6 +36,7 @@ async def run_start(call: Call, arguments: RunStart) -> JsonObject:
         "profiles": profiles,
         "model": run.model,
         "mode": run.mode,
+        "execution": run.execution.model_dump(mode="json"),
     }
 
 

@@ -33,7 +33,12 @@ async def health(call: Call, arguments: Depth) -> JsonObject:
         "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "index": workspace.index.status().model_dump(mode="json"),
         "workers": dict(workspace.index.worker_pids()),
-        "sandbox": {"backend": workspace.sandbox.name, "cuts_network": workspace.sandbox.can_cut_network},
+        "sandbox": {
+            "backend": workspace.sandbox.name,
+            "cuts_network": workspace.sandbox.can_cut_network,
+            "limits": workspace.sandbox.holds_limits,
+            "why": workspace.sandbox.why,
+        },
         "model": {"name": workspace.settings.llm.model, **workspace.backend.health()},
         "runs": list(workspace.runs.active()),
         "approvals": len(workspace.approvals.open()),

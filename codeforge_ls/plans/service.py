@@ -13,6 +13,7 @@ from codeforge_ls.model.actions import Actor
 from codeforge_ls.model.base import Frozen, JsonObject, new_id
 from codeforge_ls.model.errors import CodeForgeError, Conflict
 from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.limits import ExecMode
 from codeforge_ls.model.runs import Plan, PlanStep, RunStatus, StepStatus
 from codeforge_ls.runs.service import RunRequest, Runs
 from codeforge_ls.store import Store
@@ -35,6 +36,7 @@ class PlanRequest(Frozen):
     profile: str | None = Field(default=None, max_length=100)
     mode: str = Field(default="coder", max_length=100)
     model: str | None = Field(default=None, max_length=200)
+    exec_mode: ExecMode | None = None
 
 
 class Plans:
@@ -160,6 +162,7 @@ def _run_of(plan: Plan, step: PlanStep, request: PlanRequest) -> RunRequest:
         profile=request.profile,
         mode=request.mode,
         model=request.model,
+        exec_mode=request.exec_mode,
         plan_id=plan.id,
         plan_step=step.index,
     )

@@ -70,9 +70,9 @@ def read_line(text: str) -> CommandLine:
     _read(line, text, depth=0)
     if line.doubt is Doubt.NONE and [tuple(argv) for argv in line.commands] != (lex(text) or []):
         line.doubted(Doubt.LOOSE, "its words cannot be read without interpretation")
-    for argv in list(line.commands):
+    for argv in dict.fromkeys(line.commands):
         _open_up(line, argv, depth=0)
-    for argv in line.commands:
+    for argv in dict.fromkeys(line.commands):
         line.writes += written_paths(argv)
     if len(line.commands) > MAX_PARTS:
         line.doubted(Doubt.UNREADABLE, f"it has more than {MAX_PARTS} parts")

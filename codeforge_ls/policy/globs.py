@@ -35,8 +35,22 @@ def _groups(pattern: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in groups)
 
 
+@lru_cache(maxsize=4096)
+def _needle(pattern: str) -> str:
+    """The longest plain segment: a path without it cannot match, which spares most paths the rest."""
+    plain = [
+        segment
+        for group in _groups(pattern)
+        for segment in group
+        if not any(character in segment for character in "*?[")
+    ]
+    return max(plain, key=len, default="")
+
+
 def matches(pattern: str, path: str) -> bool:
     """Whether the glob matches the whole of a workspace-relative path. ``secrets/**`` also matches ``secrets``."""
+    if _needle(pattern) not in path:
+        return False
     groups = _groups(pattern)
     segments = () if path == "." else tuple(part for part in path.split("/") if part)
     first, last = groups[0], groups[-1]
@@ -71,7 +85,16 @@ def matches_any(patterns: Iterable[str], path: str) -> bool:
 def matches_any_folded(patterns: Iterable[str], path: str) -> bool:
     """Like ``matches_any`` for denying only: a path that some file system takes for the same file matches too."""
     folded = fold(path)
-    return any(matches(pattern, path) or matches(pattern.casefold(), folded) for pattern in patterns)
+    for pattern in patterns:
+        low = _folded(pattern)
+        if matches(low, folded) or ((low != pattern or folded != path) and matches(pattern, path)):
+            return True
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _folded(pattern: str) -> str:
+    return pattern.casefold()
 
 
 @lru_cache(maxsize=1024)

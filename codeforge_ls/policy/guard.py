@@ -138,7 +138,7 @@ def _may_be_special(path: str) -> bool:
 
 def command_problem(line: CommandLine, root: str, cwd: str, extra: Sequence[str] = ()) -> str | None:
     """Why a command is refused before all rules, None if it is not: it names what is protected, or CodeForge itself."""
-    for argv in (*line.commands, *line.mentions):
+    for argv in dict.fromkeys((*line.commands, *line.mentions)):
         if reaches_codeforge(argv):
             return f"an agent may not run CodeForge ({_short(' '.join(argv))})"
     for word, access in _named_words(line).items():
@@ -178,7 +178,7 @@ def _named_words(line: CommandLine) -> dict[str, Access]:
         for word in words:
             found[word] = max(access, found.get(word, Access.NAME))
 
-    for argv in line.commands:
+    for argv in dict.fromkeys(line.commands):
         note(argv[:1], Access.NAME)
         for before, word in itertools.pairwise(argv):
             access = _use(program(argv), before)

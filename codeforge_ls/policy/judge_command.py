@@ -35,7 +35,7 @@ def judge_command(profile: PolicyProfile, tool: str, line: CommandLine, place: P
         return _without_parts(profile, rules, line.why or "it has no command that can be judged")
     worst: Verdict | None = None
     needed = Doubt.UNREADABLE
-    for argv in line.commands:
+    for argv in dict.fromkeys(line.commands):
         verdict, need = _judge_part(profile, rules, argv, line)
         needed = min(needed, need)
         if worst is None or verdict.decision.strictness > worst.decision.strictness:
@@ -95,7 +95,7 @@ def _leads_outside(path: str) -> bool:
 
 def _mentioned(rules: _Rules, line: CommandLine) -> Verdict | None:
     """A command that might be run at any depth is denied if a rule denies it by name."""
-    for argv in line.mentions:
+    for argv in dict.fromkeys(line.mentions):
         for index, rule in rules:
             if rule.decision is Decision.DENY and listed(rule, argv):
                 return said(index, rule, f"{_quoted(argv)}, which it may run")

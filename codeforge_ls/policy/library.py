@@ -212,7 +212,6 @@ def effective_limits(layers: Sequence[PolicyLayer]) -> tuple[Termination, Qualit
     ends = [layer.profile.termination for layer in layers]
     gates = [layer.profile.quality_gate for layer in layers]
     limits = [layer.profile.resource_limits for layer in layers]
-    cut = any(limit.network_mode is NetworkMode.NONE for limit in limits)
     return (
         Termination(
             max_steps=int(_least([end.max_steps for end in ends])),
@@ -231,9 +230,21 @@ def effective_limits(layers: Sequence[PolicyLayer]) -> tuple[Termination, Qualit
             cpu_quota=int(_least([limit.cpu_quota for limit in limits])),
             pids_limit=int(_least([limit.pids_limit for limit in limits])),
             storage_gb=int(_least([limit.storage_gb for limit in limits])),
-            network_mode=NetworkMode.NONE if cut else NetworkMode.HOST,
+            wall_seconds=_least([limit.wall_seconds for limit in limits]),
+            output_mb=int(_least([limit.output_mb for limit in limits])),
+            network_mode=_network(layers),
         ),
     )
+
+
+def _network(layers: Sequence[PolicyLayer]) -> NetworkMode | None:
+    """Open only where every whole profile opens it; one that says nothing leaves it to the settings. What is added to
+    a profile (a project's file, what was allowed always, what is managed, one run) can only close it."""
+    said = [(layer.scope, layer.profile.resource_limits.network_mode) for layer in layers]
+    if any(mode is NetworkMode.NONE for _, mode in said):
+        return NetworkMode.NONE
+    whole = [mode for scope, mode in said if scope in (PolicyScope.PRESET, PolicyScope.USER)]
+    return NetworkMode.HOST if whole and all(mode is NetworkMode.HOST for mode in whole) else None
 
 
 def _least(values: Sequence[float]) -> float:

@@ -44,6 +44,10 @@ DANGEROUS_VARIABLES = re.compile(
     r"NPM_\w+|PERL\w+|RUBY\w+|LESS\w*|PS4|PROMPT_COMMAND|SHELL\w*|CDPATH|GLOBIGNORE|MAKEFLAGS|MAKEFILES|GOFLAGS|"
     r"GO\w*|CARGO_\w+|RUSTC\w*|CC|CXX|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|HOME|XDG_\w+|TMPDIR|SSH_\w+|\w*_proxy|\w*_PROXY)\Z"
 )
+# Any other variable may be an option in disguise, as TAR_OPTIONS and RIPGREP_CONFIG_PATH are.
+HARMLESS_VARIABLES = names("LANG LC_ALL LC_CTYPE TZ CI NO_COLOR FORCE_COLOR COLUMNS LINES TERM DEBUG VERBOSE")
+_SETTERS = frozenset({"env", "sudo", "doas"})
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _MAX_MENTIONS = 64
 
 
@@ -123,9 +127,11 @@ def _wrapper(name: str, argv: tuple[str, ...], inner: Inner) -> None:
         if word == "--":
             index += 1
             break
-        if name in ("env", "sudo", "doas") and re.match(r"[A-Za-z_]\w*=", word):
-            if DANGEROUS_VARIABLES.match(word.split("=", 1)[0]):
-                inner.opaque = f"{name} sets {word.split('=', 1)[0]}"
+        if name in _SETTERS and _ASSIGNMENT.match(word):
+            _variables(name, (name, word), inner)
+        elif name == "env" and word.startswith("-"):
+            inner.loose = f"env {word} changes what later programs find"
+            index += word in values
         elif not word.startswith("-") or word == "-":
             break
         elif word in values:
@@ -155,8 +161,12 @@ def _find(argv: tuple[str, ...], inner: Inner) -> None:
 def _variables(name: str, argv: tuple[str, ...], inner: Inner) -> None:
     for word in argv[1:]:
         variable = word.split("=", 1)[0]
-        if "=" in word and DANGEROUS_VARIABLES.match(variable):
+        if "=" not in word or variable in HARMLESS_VARIABLES:
+            continue
+        if DANGEROUS_VARIABLES.match(variable):
             inner.opaque = f"{name} sets {variable}"
+        else:
+            inner.loose = f"{name} sets {variable}, which may choose what runs"
 
 
 _CODE_OPTION = re.compile(r"(?:-\w*[ceErpB]|--(?:eval|command|exec|expression|print|execute))\Z")

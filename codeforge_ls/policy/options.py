@@ -7,130 +7,26 @@ GNU abbreviations count: ``--outp`` is ``--output``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import zip_longest
 
+from codeforge_ls.policy.guards import GIT_PLAIN, GIT_RUNS, GUARDS, PYTEST, Guard
 from codeforge_ls.policy.wordsets import names
 
-
-@dataclass(frozen=True)
-class Guard:
-    """The options of one program that an allow rule does not cover unless it names them.
-
-    ``short`` are letters, ``values`` the letters that take a value (the rest of their cluster is no option),
-    ``known`` harmless long options that are also an abbreviation of a dangerous one. ``single_dash``: long options
-    may have one dash (go, find). ``plain`` False: no further operand is covered (``make test deploy``).
-    """
-
-    long: frozenset[str] = frozenset()
-    short: str = ""
-    values: str = ""
-    known: frozenset[str] = frozenset()
-    single_dash: bool = False
-    plain: bool = True
-
-
-def _guard(
-    long: str,
-    short: str = "",
-    values: str = "",
-    *,
-    known: str = "",
-    single_dash: bool = False,
-    plain: bool = True,
-) -> Guard:
-    return Guard(names(long), short, values, names(known), single_dash, plain)
-
-
-_GO = _guard(
-    """exec toolexec o c coverprofile cpuprofile memprofile blockprofile mutexprofile trace outputdir overlay modfile
-    mod modcacherw C ldflags gcflags asmflags gccgoflags compiler pkgdir vettool args i a fuzz fuzzcachedir work
-    testlogfile gocoverdir""",
-    single_dash=True,
-)
-_PYTEST = _guard(
-    """rootdir basetemp confcutdir pyargs override-ini config-file junitxml junit-xml junit-prefix resultlog
-    result-log log-file debug cache-dir pdbcls pdb trace cov-config cov-report html self-contained-html pastebin
-    rsyncdir rsh tx plugin doctest-glob inifile import-mode report-log trace-config capture-fd""",
-    short="pco",
-    values="rkmnW",
-)
-_GREP = _guard("file devices", short="fD", values="ABCemd")
-GUARDS: dict[str, Guard] = {
-    "git": _guard(
-        """output ext-diff textconv no-index config-env exec-path git-dir work-tree namespace exec upload-pack
-        receive-pack open-files-in-pager paginate show-signature super-prefix template separate-git-dir config edit
-        pathspec-from-file attr-source output-directory orderfile gpg-sign upload-archive to-command""",
-        short="cCOo",
-        known="text exec-batch no-patch no-color no-ext-diff no-textconv no-renames no-merges",
-    ),
-    "pytest": _PYTEST,
-    "py.test": _PYTEST,
-    "go": _GO,
-    "npm": _guard(
-        """prefix script-shell globalconfig userconfig node-options scripts-prepend-node-path shell registry global
-        cache init-module editor viewer git node-gyp call package""",
-        short="gCc",
-    ),
-    "make": _guard(
-        "file makefile directory include-dir eval load-average old-file what-if", "fCIoW", plain=False
-    ),
-    "find": _guard("exec execdir ok okdir delete fprint fprint0 fprintf fls files0-from", single_dash=True),
-    "rg": _guard(
-        """pre pre-glob hostname-bin search-zip follow file ignore-file no-ignore hidden unrestricted
-        hyperlink-format no-ignore-vcs no-ignore-dot text-encoding""",
-        short="zLfu.",
-        values="egjmtTABCMrdE",
-        known="files files-with-matches files-without-match text",
-    ),
-    "grep": _GREP,
-    "egrep": _GREP,
-    "fgrep": _GREP,
-    "tar": _guard(
-        """use-compress-program to-command checkpoint-action info-script new-volume-script rmt-command rsh-command
-        absolute-names directory extract get create append update delete concatenate catenate remove-files
-        files-from exclude-from transform xform listed-incremental index-file volno-file one-top-level
-        checkpoint totals wildcards-match-slash""",
-        short="IFPCTxcruAgjK",
-    ),
-    "ssh": _guard("", short="oFEiJLRDwWSOQ"),
-    "scp": _guard("", short="oFSiJP"),
-    "rsync": _guard(
-        """rsh rsync-path daemon config files-from log-file write-batch only-write-batch read-batch remote-option
-        copy-as partial-dir backup-dir temp-dir compare-dest link-dest copy-dest delete remove-source-files
-        password-file exclude-from include-from copy-unsafe-links early-input""",
-        short="eM",
-        values="fB",
-    ),
-    "sort": _guard("output compress-program files0-from temporary-directory random-source", "oT", "ktS"),
-    "tree": _guard("fromfile", short="o"),
-    "less": _guard("log-file LOG-FILE lesskey-file tag", short="oOktT"),
-    "man": _guard("pager html config-file local-file browser", "PHCl"),
-    "date": _guard("set file", "sf"),
-    "wc": _guard("files0-from"),
-    "file": _guard("compile magic-file files-from", "Cmf"),
-    "ruff": _guard("config output-file add-noqa isolated cache-dir", "o"),
-    "mypy": _guard(
-        """config-file python-executable html-report xml-report txt-report linecount-report any-exprs-report
-        cobertura-xml-report xslt-html-report xslt-txt-report lineprecision-report cache-dir junit-xml
-        install-types custom-typeshed-dir plugins""",
-    ),
-    "black": _guard("config", ""),
-    "cargo": _guard("config manifest-path target-dir out-dir artifact-dir", "Z"),
-    "eslint": _guard("output-file config rulesdir plugin resolve-plugins-relative-to parser format", "ocf"),
-    "tsc": _guard("project build outdir outfile", "pb", single_dash=True),
-    "curl": _guard("output remote-name config upload-file dump-header cookie-jar trace", "oOKTDc"),
-    "wget": _guard("output-document output-file directory-prefix execute use-askpass input-file", "OoPei"),
-    "awk": _guard("file exec load include", "fEil"),
-    "jq": _guard("from-file rawfile slurpfile", "fL"),
-    "diff": _guard("to-file from-file output", ""),
-    "base64": _guard("", ""),
-    "env": _guard("split-string chdir", "SC"),
-}
 _SED_SCRIPT = re.compile(
     r"(?:(?:\d+|\$)?(?:,(?:\+?\d+|\$))?|/[^/\n]*/)?(?:[pdq=]|s([/|,#])(?:(?!\1)[^\\\n])*\1(?:(?!\1)[^\\\n])*\1[gpiI\d]*)\Z"
 )
 _GLOB_SAFE = names("find grep egrep fgrep wc head tail file")
+_AWK_RUNS = re.compile(r"system|getline|[|>@]|close|fflush|ENVIRON|PROCINFO")
+# Words of any kind, not only options: a program text, an archive on another host, a command for a pager.
+_RUNS_PROGRAMS = {
+    "awk": _AWK_RUNS,
+    "gawk": _AWK_RUNS,
+    "mawk": _AWK_RUNS,
+    "tar": re.compile(":"),
+    "less": re.compile(r"\+"),
+    "more": re.compile(r"\+"),
+    "man": re.compile(r"\+"),
+}
 _SED_PLAIN = names("-n -E -r -z -u --quiet --silent --regexp-extended -nE -En -nr")
 
 
@@ -139,10 +35,13 @@ def doubtful_argument(argv: tuple[str, ...], covered: int) -> str | None:
 
     ``covered`` is how many words the rule itself spelled out: what it names, it allows.
     """
-    name, start = argv[0], 1
-    rest = argv[max(start, covered) :]
+    name, rest = argv[0], argv[max(1, covered) :]
     if name == "sed":
         return _sed(rest)
+    if name == "git" and (found := _git(argv, covered)):
+        return found
+    if (runs := _RUNS_PROGRAMS.get(name)) and (found := next(filter(runs.search, rest), None)):
+        return found
     if re.match(r"python[\d.]*\Z", name) and len(argv) > 2 and argv[1] == "-m":
         name = argv[2]
     if name == "tar" and rest and not rest[0].startswith("-"):
@@ -151,11 +50,24 @@ def doubtful_argument(argv: tuple[str, ...], covered: int) -> str | None:
     if guard is None:
         return None
     for word, after in zip_longest(rest, rest[1:], fillvalue=""):
-        if word == "-p" and after.startswith("no:") and guard is _PYTEST:
+        if word == "-p" and after.startswith("no:") and guard is PYTEST:
             continue  # only switches a plugin off
         if word == "--" and name not in ("npm", "go"):
             return next((late for late in rest if late.startswith("@")), None) if guard.plain else word
         if _is_doubtful(word, name, guard):
+            return word
+    return None
+
+
+def _git(argv: tuple[str, ...], covered: int) -> str | None:
+    """What a subcommand is told to run, and placeholders that ask gpg."""
+    sub = next((word for word in argv[1:] if word != "--no-pager"), "")
+    if covered < 2 and sub not in GIT_PLAIN:
+        return sub or argv[0]
+    runs = GIT_RUNS.get(sub, frozenset())
+    for word in argv[max(2, covered) :]:
+        letters = word[:2] if word.startswith("-") and not word.startswith("--") else word
+        if word.split("=", 1)[0] in runs or letters in runs or "%G" in word or word.startswith("ext::"):
             return word
     return None
 
@@ -182,6 +94,8 @@ def _is_doubtful(word: str, name: str, guard: Guard) -> bool:
 
 
 def _long(option: str, guard: Guard) -> bool:
+    if guard.only:
+        return option not in guard.long
     if option in guard.long:
         return True
     if option in guard.known or not option:
@@ -191,10 +105,10 @@ def _long(option: str, guard: Guard) -> bool:
 
 def _cluster(letters: str, guard: Guard) -> bool:
     for letter in letters:
-        if letter in guard.short:
-            return True
         if letter in guard.values:
             return False
+        if (letter in guard.short) is not guard.only:
+            return True
     return False
 
 

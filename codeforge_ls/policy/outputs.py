@@ -30,6 +30,7 @@ _SHORT = {
     "cp": "t",
     "mv": "t",
     "ruff": "o",
+    "time": "o",
     "eslint": "o",
     "zip": "",
 }

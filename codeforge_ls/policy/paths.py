@@ -42,18 +42,16 @@ class KnownFolders:
         """``os.path.realpath`` of a normal path below the root, which need not be looked at again."""
         if lexical == ".":
             return self.real_root
-        folder, _, name = lexical.rpartition("/")
-        if folder in self._plain:
-            looked_at, parts = folder, [name]
-        else:
-            looked_at, parts = "", lexical.split("/")
+        looked_at, parts = lexical.rpartition("/")[0], 1
+        while looked_at not in self._plain:
+            looked_at, parts = looked_at.rpartition("/")[0], parts + 1
         above = self.real_root.rstrip("/")
-        for part in parts:
+        for part in lexical.split("/")[-parts:]:
+            self._plain.add(looked_at)
             looked_at = f"{looked_at}/{part}" if looked_at else part
             with contextlib.suppress(OSError):  # what is not there is no link
                 if stat.S_ISLNK(os.lstat(f"{above}/{looked_at}").st_mode):
                     return os.path.realpath(os.path.join(self.real_root, lexical))  # noqa: PTH118  os.path is 20 times faster
-        self._plain.add(folder)
         return f"{above}/{lexical}"
 
 

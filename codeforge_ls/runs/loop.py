@@ -198,6 +198,7 @@ class AgentLoop:
             arguments=arguments,
             stream=self.run.stream,
             call_id=call_id,
+            execution=self.run.execution,
         )
         output = LiveText(self.store, self.run.stream, action.id, "output")
         applied = await self.gate.perform(action, self.run.layers, on_output=output.add)

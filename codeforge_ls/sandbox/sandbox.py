@@ -1,76 +1,79 @@
-"""The one way to run a command: through the backend that was found to work, or not at all."""
+"""The one way to run a command: through the backend that was found to work, within limits, or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from codeforge_ls.model.errors import CodeForgeError, InvalidInput, Unavailable
-from codeforge_ls.sandbox import bubblewrap
+from codeforge_ls.model.errors import InvalidInput, Unavailable
+from codeforge_ls.model.limits import ExecMode, ResourceLimits
+from codeforge_ls.sandbox.backends import Backend, Job
+from codeforge_ls.sandbox.cgroup import ControlGroup, ControlGroups
 from codeforge_ls.sandbox.command import CommandResult, CommandSpec
-from codeforge_ls.sandbox.environment import command_line, environment
+from codeforge_ls.sandbox.enforcement import Enforcement
+from codeforge_ls.sandbox.environment import environment
 from codeforge_ls.sandbox.process import ProcessGroups
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 10.0
 MAX_COMMAND = 128 << 10  # bytes; the kernel takes no longer single argument
+HINT = (
+    "`codeforge doctor` says what was tried. Install bubblewrap (apt install bubblewrap, or pip install "
+    "'codeforge-ls[sandbox]'), or allow the network."
+)
 
 
 class Sandbox:
-    """A backend and the groups it runs. ``why`` says how it was chosen, for ``doctor``."""
+    """A backend, what holds the limits, and the process groups at work.
+
+    ``backend`` None: the one that was asked for does not work, and every command is refused. ``why`` says how it was
+    chosen. ``deliberate``: there is no isolation because a person has set so, and not because nothing was found.
+    """
 
     def __init__(
         self,
         name: str,
         why: str,
-        bwrap: str | None = None,
+        backend: Backend | None,
         *,
-        usable: bool = True,
-        mounts: bubblewrap.MountPoints | None = None,
+        control: ControlGroups | None = None,
+        deliberate: bool = False,
     ) -> None:
-        self.name = name
-        self.why = why
-        self._bwrap = bwrap
-        self._usable = usable
+        self.name, self.why, self.deliberate = name, why, deliberate
+        self._backend, self._control = backend, control
         self._groups = ProcessGroups()
-        self._mounts = mounts or bubblewrap.MountPoints()
-
-    @classmethod
-    async def probe(cls, backend: str = "auto", ledger: Path | None = None) -> Sandbox:
-        """Find out once what works here. ``auto``: bubblewrap, else none; ``none`` runs commands plainly.
-
-        A backend that was asked for and does not work is still returned, and refuses every command. ``ledger`` is
-        the file that names what is in the workspace only while commands run; a killed process left it.
-        """
-        mounts = await asyncio.to_thread(bubblewrap.MountPoints, ledger)
-        if backend == "none":
-            return cls("none", "no sandbox, as the settings say")
-        if backend not in ("auto", "bubblewrap"):
-            raise InvalidInput(
-                f"There is no sandbox backend {backend!r}.",
-                hint="Use auto, bubblewrap or none.",
-                data={"field": "backend"},
-            )
-        bwrap, problem = await _working_bubblewrap()
-        if bwrap:
-            return cls("bubblewrap", f"{bwrap} works", bwrap, mounts=mounts)
-        if backend == "bubblewrap":
-            return cls("bubblewrap", problem, usable=False)
-        return cls("none", problem)
 
     @property
     def can_cut_network(self) -> bool:
-        """Whether a command can be kept off the network."""
-        return self._bwrap is not None
+        """Whether commands are isolated: kept off the network, and from writing outside the workspace."""
+        return self._backend is not None and self._backend.isolates
+
+    @property
+    def holds_limits(self) -> str:
+        """What holds the limits of a command, in words."""
+        if self._backend is not None and self._backend.limits_itself:
+            return "the container engine"
+        return (
+            f"control groups, version {self._control.version}" if self._control else "rlimits and a watchdog"
+        )
 
     def live_groups(self) -> set[int]:
         """Process groups of the commands that run now; empty when nothing is left over."""
         return self._groups.live
+
+    def require(self, mode: ExecMode) -> None:
+        """Raise ``Unavailable`` where commands cannot run in this mode; there is no fall-back to another."""
+        if mode is not ExecMode.MOUNT and not self.can_cut_network:
+            raise Unavailable(
+                f"The mode {mode.value} needs a sandbox, and none works here: {self.why}.", hint=HINT
+            )
+        if mode is ExecMode.HYBRID and not (self._backend and self._backend.layers):
+            raise Unavailable(
+                f"The mode hybrid needs bubblewrap with overlays (0.11), and {self.name} has none: {self.why}.",
+                hint="pip install 'codeforge-ls[sandbox]' brings one; or use the mode mount or sandbox.",
+            )
 
     async def run(
         self, command: CommandSpec, on_output: Callable[[str], None] | None = None
@@ -78,49 +81,46 @@ class Sandbox:
         """Run a command to its end; whatever happens, none of its processes is left.
 
         ``on_output`` gets the text as it comes, on the event loop. Raises ``Unavailable`` where the network must be
-        cut and cannot be, ``InvalidInput`` for a command or a folder that cannot be run at all.
+        cut and cannot be, or the mode cannot be had; ``InvalidInput`` for a command or a folder that cannot be run.
         """
-        self._check(command)
+        backend = self._checked(command)
         token = secrets.token_hex(8)
-        env = await asyncio.to_thread(environment, command, token)
-        if self._bwrap is None:
-            argv = self._limited(command, command_line(command.command, env["PATH"]))
-            return await self._groups.run(
-                argv, cwd=command.cwd, env=env, timeout=command.timeout, on_output=on_output, token=token
-            )
-        return await self._confined(self._bwrap, command, env, on_output)
-
-    async def _confined(
-        self, bwrap: str, command: CommandSpec, env: dict[str, str], on_output: Callable[[str], None] | None
-    ) -> CommandResult:
-        workspace = await asyncio.to_thread(command.workspace.resolve)
-        places = bubblewrap.must_exist(workspace)
-        before = bubblewrap.planted(workspace)
+        making = asyncio.ensure_future(asyncio.to_thread(self._enforcement, backend, command.limits))
         try:
-            held = await asyncio.to_thread(self._mounts.hold, places)
-        except OSError as error:
-            raise Unavailable(
-                f"The sandbox cannot protect {workspace}: {error.strerror}.",
-                hint="Is the workspace writable?",
-            ) from error
+            enforcement = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            (await making).remove()
+            raise
         try:
-            hidden = bubblewrap.own_places()
-            prefix = await asyncio.to_thread(bubblewrap.arguments, bwrap, command, hidden, env["PATH"])
-            argv = [*prefix, *self._limited(command, command_line(command.command, env["PATH"]))]
-            return await self._groups.run(
-                argv, cwd=workspace, env=env, timeout=command.timeout, on_output=on_output
-            )
+            env = await asyncio.to_thread(environment, command, token)
+            return await backend.run(Job(command, env, token, enforcement, self._groups, on_output))
         finally:
-            self._mounts.release(held)
-            _remove_planted(bubblewrap.planted(workspace) - before)
+            await asyncio.shield(asyncio.to_thread(enforcement.remove))
 
-    def _check(self, command: CommandSpec) -> None:
-        if not self._usable:
-            raise Unavailable(f"The sandbox bubblewrap does not work here: {self.why}.", hint=_HINT)
+    async def release(self, run: str = "") -> None:
+        """Nothing more comes of this run (empty: of any): what is kept warm for it ends."""
+        if self._backend is not None:
+            await self._backend.release(run)
+
+    def _enforcement(self, backend: Backend, limits: ResourceLimits) -> Enforcement:
+        if backend.limits_itself:
+            return Enforcement(ResourceLimits(output_mb=limits.output_mb))
+        group: ControlGroup | None = None
+        if self._control is not None:
+            try:
+                group = self._control.make(limits)
+            except OSError as error:
+                log.warning("no control group could be made (%s); a watchdog holds the limits", error)
+        return Enforcement(limits, group)
+
+    def _checked(self, command: CommandSpec) -> Backend:
+        if self._backend is None:
+            raise Unavailable(f"The sandbox {self.name} does not work here: {self.why}.", hint=HINT)
+        self.require(command.mode)
         if not command.network and not self.can_cut_network:
             raise Unavailable(
                 f"The command must not reach the network, and nothing here can cut it off ({self.why}).",
-                hint=_HINT,
+                hint=HINT,
             )
         if not command.command.strip() or "\0" in command.command:
             raise InvalidInput("The command is empty or holds a NUL character.", data={"field": "command"})
@@ -134,46 +134,4 @@ class Sandbox:
             raise InvalidInput("The time-out must be more than 0 seconds.", data={"field": "timeout"})
         if not command.cwd.is_dir():
             raise InvalidInput(f"There is no folder {command.cwd}.", data={"field": "cwd"})
-
-    def _limited(self, command: CommandSpec, argv: list[str]) -> list[str]:
-        """Set limits in a shell that then becomes the command: no code runs between fork and exec of our process."""
-        limits = ["ulimit -c 0"]
-        if command.memory_mb > 0:
-            limits.append(f"ulimit -v {command.memory_mb * 1024}")
-        if (
-            command.pids_limit > 0 and self._bwrap is not None
-        ):  # outside a user namespace it counts the whole user
-            limits.append(f"ulimit -u {command.pids_limit}")
-        if len(limits) == 1:
-            return argv
-        return ["bash", "--noprofile", "--norc", "-c", f'{"; ".join(limits)}; exec "$@"', "limited", *argv]
-
-
-_HINT = "Install bubblewrap (apt install bubblewrap, or pip install 'codeforge-ls[sandbox]'), or allow the network."
-
-
-async def _working_bubblewrap() -> tuple[str | None, str]:
-    """The program that works here, and otherwise why none does."""
-    bwrap = await asyncio.to_thread(bubblewrap.find_bubblewrap)
-    if bwrap is None:
-        return None, "bubblewrap is not installed"
-    env = {"PATH": "/usr/bin:/bin"}
-    try:
-        result = await ProcessGroups().run(
-            bubblewrap.probe_arguments(bwrap), cwd=Path(tempfile.gettempdir()), env=env, timeout=PROBE_SECONDS
-        )
-    except CodeForgeError as error:
-        return None, error.message
-    if result.exit_code == 0 and not result.timed_out:
-        return bwrap, ""
-    said = result.output.strip()[:300] or f"exit code {result.exit_code}"
-    return None, f"{bwrap} does not work here: {said}"
-
-
-def _remove_planted(paths: set[Path]) -> None:
-    for path in paths:
-        log.warning("a command left %s, which would make git run programs; it was removed", path)
-        try:
-            path.unlink()
-        except OSError as error:
-            log.error("%s could not be removed: %s", path, error)  # noqa: TRY400 - the trace tells nothing more
+        return self._backend

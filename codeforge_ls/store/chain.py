@@ -55,20 +55,19 @@ def canonical(value: JsonValue) -> str:
 
 def event_hash(event: StoredEvent) -> str:
     """BLAKE2b-256 in hex over the canonical JSON of everything but position and the hash itself."""
-    whole: JsonObject = {
+    before: JsonObject = {"actor": event.actor, "id": event.id, "parent": event.parent}
+    after: JsonObject = {
         "prev_hash": event.prev_hash,
-        "stream": event.stream,
-        "seq": event.seq,
-        "id": event.id,
-        "parent": event.parent,
-        "type": event.type,
-        "payload": json.loads(event.payload),
-        "actor": event.actor,
         "request_id": event.request_id,
-        "time": event.time,
         "schema_version": event.schema_version,
+        "seq": event.seq,
+        "stream": event.stream,
+        "time": event.time,
+        "type": event.type,
     }
-    return hashlib.blake2b(canonical(whole).encode(), digest_size=32).hexdigest()
+    # The payload is canonical JSON as it is stored, and its key comes between these.
+    whole = f'{canonical(before)[:-1]},"payload":{event.payload},{canonical(after)[1:]}'
+    return hashlib.blake2b(whole.encode(), digest_size=32).hexdigest()
 
 
 def seal(draft: EventDraft, head: Head, position: int) -> tuple[StoredEvent, Event]:

@@ -61,41 +61,6 @@ async def test_dirty_repository_comes_back_exactly_and_its_git_folder_is_byte_id
     assert untouched.st_size == (ws / "src/m5.py").stat().st_size
 
 
-@pytest.mark.parametrize(
-    "shape", ["detached", "unborn", "no git", "linked worktree", "index.lock held", "merge"]
-)
-async def test_every_shape_of_repository(tmp_path: Path, state: Path, shape: str) -> None:
-    ws = repository(tmp_path / "ws")
-    git_folder = ws / ".git"
-    if shape == "detached":
-        git(ws, "checkout", "-q", "--detach", "HEAD")
-    elif shape == "unborn":
-        git(ws, "checkout", "-q", "--orphan", "nothing")
-    elif shape == "no git":
-        shutil.rmtree(ws / ".git")
-    elif shape == "linked worktree":
-        git(ws, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
-        write(ws / ".git/info/exclude", "private.txt\n")
-        ws = tmp_path / "side"
-        write(ws / "private.txt", "excluded by the main repository\n")
-    elif shape == "index.lock held":
-        write(ws / ".git/index.lock", "")
-    else:
-        write(ws / ".git/MERGE_HEAD", git(ws, "rev-parse", "HEAD~1"))
-    before, git_before = tree(ws), dot_git(git_folder) if git_folder.exists() else {}
-    checkpoints = Checkpoints(ws, state)
-    checkpoint = await take(checkpoints)
-    (ws / "README").unlink()
-    write(ws / "src/m3.py", "agent\n")
-    write(ws / "added.py", "agent\n")
-    restored = await checkpoints.restore(checkpoint, "run:1")
-    assert restored.changed == ("README", "added.py", "src/m3.py")
-    assert tree(ws) == before
-    assert (dot_git(git_folder) if git_folder.exists() else {}) == git_before
-    if shape == "linked worktree":
-        assert "private.txt" not in await checkpoints.diff(checkpoint)
-
-
 async def test_nested_repositories_and_submodules_are_part_of_the_picture(
     tmp_path: Path, state: Path
 ) -> None:

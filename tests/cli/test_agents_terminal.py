@@ -96,6 +96,7 @@ def test_an_agents_shell_cannot_approve_the_agents_edit_but_a_person_can(ws: Pla
     refused = (
         "approvals", f"deny {asked}", "events verify", "daemon stop", "run 'do it' --yes",
         "trust --yes", "trust --revoke", f"policy save {ws.base}/loose.yaml", "policy delete x", "policy forget 0",
+        f"approve {asked} --always", "audit list", "audit verify", "keys list", "keys forget OPENAI_API_KEY",
     )  # fmt: skip
     for words in refused:
         assert agent.codeforge(words)["error"]["code"] == "denied", words

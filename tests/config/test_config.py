@@ -89,6 +89,9 @@ def test_every_field_has_its_environment_names_and_reaches_workers(place: Place)
         "model": "m",
         "http": "true",
         "port": "7",
+        **dict.fromkeys(
+            ("memory_mb", "cpu_quota", "pids_limit", "storage_gb", "wall_seconds", "output_mb"), "7"
+        ),
     }
     for path, field in FIELDS.items():
         value = str(other.get(field.name) or values[field.section][field.name] or "other")
@@ -179,8 +182,9 @@ def test_a_repository_does_not_choose_model_address_isolation_or_a_looser_policy
     }
     place.workspace.write_text(
         "llm:\n  model: evil/model\n  api_base: http://evil\n  temperature: 2\n  max_output_tokens: 9\n  retries: 10\n"
-        "  first_token_timeout: 9\n  idle_timeout: 9\n  total_timeout: 9\n"
-        "sandbox:\n  backend: none\nlog:\n  level: error\n"
+        "  first_token_timeout: 9\n  idle_timeout: 9\n  total_timeout: 9\nsandbox:\n  backend: none\n"
+        "  mode: hybrid\n  network: host\n  memory_mb: 9\n  cpu_quota: 9\n  pids_limit: 9\n  storage_gb: 9\n"
+        "  wall_seconds: 9\n  output_mb: 9\n  engine: evil\n  image: evil\nlog:\n  level: error\n"
         "policy:\n  directory: .\n  default: trusted-mount-autonomous\nevents:\n  retention_days: 1\n"
         "rate_limit:\n  per_second: 0\n  burst: 999\n"
         "embedding:\n  model: evil/model\n  api_base: http://evil\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ def test_killed_workers_are_replaced_within_the_session(ground: Ground) -> None:
         assert [one["path"] for one in found] == [f"after_{name}.py"]
         (ground.root / f"after_{name}.py").unlink()
         ground.wait(lambda pid=pid: pid not in ground.processes(), 5, "a killed worker is still there")
+    writer = next(pid for name, pid in editor.command("health")["workers"].items() if "index" in name)
+    assert os.getpriority(os.PRIO_PROCESS, writer) == 5  # the new one, too, gives way to the answers
+    sharing = Path(f"/proc/{writer}/autogroup")
+    assert not sharing.exists() or sharing.read_text().endswith("nice 5\n")
     agent.close()
     editor.close()
 

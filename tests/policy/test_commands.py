@@ -92,6 +92,29 @@ def test_no_attack_is_allowed_by_a_list(root: Path) -> None:
         assert let == [], name
 
 
+# A person's own rule, what it covers, and what it does not.
+GUARDED = json.loads((HERE / "guarded.json").read_text())
+
+
+@pytest.mark.parametrize("listed", GUARDED)
+def test_a_rule_for_a_program_covers_what_its_name_promises(listed: str, root: Path) -> None:
+    rules = [{"specifier": {"tool": "Bash"}, "decision": "allow", "command_allow": [listed, "ls"]}]
+    rules += [{"specifier": {"tool": tool}, "decision": "allow"} for tool in ("Edit", "Read")]
+    where = [PolicyLayer(profile=PolicyProfile.model_validate({"name": "mine", "rules": rules}))]
+    covered, asked = GUARDED[listed]["covered"], GUARDED[listed]["asked"]
+    answers = [(c, judge(where, c, root)) for c in covered]
+    assert [(c, d.reason) for c, d in answers if d.decision is not Decision.ALLOW] == []
+    assert [c for c in asked if judge(where, c, root).decision is Decision.ALLOW] == []
+    # what the rule itself spells out, it covers
+    for command in asked:
+        rules[0]["command_exact"] = [command]
+        spelled = [PolicyLayer(profile=PolicyProfile.model_validate({"name": "mine", "rules": rules}))]
+        assert (
+            judge(spelled, command, root).decision is Decision.ALLOW
+            or judge(spelled, command, root).rule_index == -2
+        )
+
+
 def test_no_honest_command_is_refused(root: Path) -> None:
     assert sum(map(len, LEGITIMATE.values())) >= 17
     for name, commands in LEGITIMATE.items():

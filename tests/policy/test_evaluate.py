@@ -98,7 +98,7 @@ def test_preset_limits_and_gates(tmp_path: Path) -> None:
         return (
             one.mode.value, end.max_steps, end.timeout_seconds, end.max_cost, end.stall_detection,
             gate.require_tests_pass, gate.require_lint_pass, gate.rollback_on_gate_fail,
-            one.resource_limits.network_mode.value,
+            str(one.resource_limits.network_mode or ""),
         )  # fmt: skip
 
     assert numbers(PLAN) == ("plan", 30, 300, 1, False, False, False, False, "none")

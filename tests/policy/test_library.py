@@ -181,3 +181,7 @@ def test_the_schema_describes_a_profile() -> None:
     assert schema["additionalProperties"] is False
     assert {"name", "mode", "rules", "termination"} <= set(schema["properties"])
     assert schema["required"] == ["name"]
+    published = json.loads((presets_dir() / "policy.schema.json").read_text())
+    assert published == schema, "run: codeforge policy schema > policies/policy.schema.json"
+    for preset in presets_dir().glob("*.yaml"):
+        assert preset.read_text().startswith("# yaml-language-server: $schema=policy.schema.json\n"), preset

@@ -32,11 +32,14 @@ MINDS = (
 # agent names what is written or started.
 OTHERS = {
     "codeforge_ls.config.place": "makes the state folder",
+    "codeforge_ls.config.trusted_file": "a person's trust in the workspace's file, in the user's own folder",
+    "codeforge_ls.policy.writer": "profiles and rules that a person keeps, in the user's own folder",
     "codeforge_ls.store": "state.db, and exports that a person asks for at the terminal",
     "codeforge_ls.logs": "the log folder",
     "codeforge_ls.index": "index.db, segments, graph in the state folder; our own parsers and writers; git ls-files",
     "codeforge_ls.standby": "our own workers",
     "codeforge_ls.git": "git, cut off from what a repository configures; writing calls come from checkpoints",
+    "codeforge_ls.child": "its own share of the processors",
     "codeforge_ls.daemon": "the socket and the lock in the runtime folder",
     "codeforge_ls.rendezvous": "starts the daemon",
     "codeforge_ls.shim": "the embedded form: becomes the daemon",
@@ -168,7 +171,7 @@ def _by_hand(event: Json) -> bool:
 
 def _ours(event: Json) -> bool:
     """Whether the program is one of our own workers, or git with what a repository configures switched off."""
-    words = event["what"].removeprefix("nice -n 10 ").split()
+    words = event["what"].split()
     worker = words[0] == sys.executable and any(word.startswith("codeforge_ls.") for word in words[:5])
     return worker or Path(words[0]).name == "git" or event["event"] == "os.fork"
 

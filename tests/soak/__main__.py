@@ -9,10 +9,10 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from tests.soak import endurance, fuzz, kills
+from tests.soak import checkpoint_kills, containers, endurance, fuzz, kills, merge_kills
 from tests.soak.report import Part, markdown, write
 
-PARTS = ("kills", "fuzz", "endurance")
+PARTS = ("kills", "checkpoints", "containers", "fuzz", "endurance")
 
 
 def main() -> int:
@@ -44,6 +44,17 @@ def proofs(seed: int, names: list[str] | tuple[str, ...], given: argparse.Namesp
         rounds = given.kills or (2 if short else 50)
         limit = 65.0 if short else 4 * 3600.0
         yield _proved("kills", seed, lambda part: kills.prove(part, rounds=rounds, seconds=limit))
+        yield _proved(
+            "kills: merge", seed, lambda part: merge_kills.prove(part, rounds=rounds, seconds=limit)
+        )
+    if "containers" in names and not short:
+        yield _proved("containers", seed, containers.prove)
+    if "checkpoints" in names:
+        rounds = given.kills or (3 if short else 50)
+        limit = 90.0 if short else 3600.0
+        yield _proved(
+            "checkpoints", seed, lambda part: checkpoint_kills.prove(part, kills=rounds, seconds=limit)
+        )
     if "fuzz" in names:
         yield from fuzz.prove(seed, given.cases or (2000 if short else 100_000))
     if "endurance" in names:

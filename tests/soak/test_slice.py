@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("proof", ["kills", "fuzz", "endurance"])
+@pytest.mark.parametrize("proof", ["kills", "checkpoints", "fuzz", "endurance"])
 def test_a_slice_holds(proof: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.md"
     seed = secrets.randbelow(1_000_000)

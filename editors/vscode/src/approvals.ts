@@ -86,7 +86,8 @@ export async function answerApprovals(
   const picked = (await vscode.window.showQuickPick(items, { placeHolder: "Which question?" }))?.approval;
   if (!picked) return;
   const shown = await approvals.show(picked);
-  const detail = `${picked.decision.reason} (profile ${picked.decision.profile})`;
+  const { reason, profile, file, line } = picked.decision;
+  const detail = `${reason} (profile ${profile}${file ? `, ${file}:${line}` : ""})`;
   const offered = Object.keys(ANSWERS)
     .filter((title) => picked.offers.includes(ANSWERS[title] ?? ""))
     .map((title): vscode.MessageItem => ({ title }));

@@ -74,7 +74,7 @@ export interface Approval {
   preview: string;
   command: string | null;
   offers: string[];
-  decision: { reason: string; profile: string };
+  decision: { reason: string; profile: string; file: string; line: number };
 }
 
 /** `codeforge/approval` */

@@ -97,7 +97,7 @@ class Child:
         self.nvim.command(f"CodeForge run {task}")
         return str(self.until("(require('codeforge.events').newest_at_work() or {}).id"))
 
-    def keys(self) -> list[tuple[str, str]]:
+    def known_keys(self) -> list[tuple[str, str]]:
         """The keys that the server has, by name and source."""
         command = [BIN / "codeforge", "keys", "list", "--json"]
         told = subprocess.run(

@@ -125,10 +125,9 @@ def test_an_answer_for_the_run_and_keys_from_the_settings() -> None:
             require('codeforge').hand_over(vim.lsp.get_clients({ name = 'codeforge' })[1])
             """
         )
-        child.until(lambda: ("OPENAI_API_KEY", "editor:Neovim") in child.keys())
+        child.until(lambda: ("OPENAI_API_KEY", "editor:Neovim") in child.known_keys())
         run_id = child.run()
-        float = child.until(child.float)
-        child.lua("vim.api.nvim_set_current_win(...)", float["window"])
+        child.lua("vim.api.nvim_set_current_win(...)", child.until(child.float)["window"])
         child.nvim.feedkeys("r", "x")
         record = child.ended(run_id)
         assert [state for state, _ in answers(record)] == ["allowed"]

@@ -51,7 +51,9 @@ local function show()
   local lines, filetype = body(question)
   local decision = question.approval.decision or {}
   table.insert(lines, 1, "# " .. (question.approval.title or ""))
-  table.insert(lines, 2, ("# asked because: %s (profile %s)"):format(decision.reason or "?", decision.profile or "?"))
+  local place = (decision.file or "") ~= "" and (", %s:%d"):format(decision.file, decision.line or 0) or ""
+  local why = "# asked because: %s (profile %s%s)"
+  table.insert(lines, 2, why:format(decision.reason or "?", decision.profile or "?", place))
   local buf = vim.api.nvim_create_buf(false, true)
   vim.bo[buf].bufhidden = "wipe"
   vim.api.nvim_buf_set_lines(
