@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from mcp.server import MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.request_state import RequestStateSecurity
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import AnyUrl
 
@@ -50,6 +53,12 @@ class CodeForgeServer(MCPServer[Any]):
         return await super().read_resource(uri, context)
 
 
+def _connected(context: ServerRequestContext[Any, Any]) -> str | None:
+    """Whose state the SDK seals: it opens in the connection that it was given to, and in no other one."""
+    connection = context.lifespan_context
+    return connection.session if isinstance(connection, Connection) else None
+
+
 def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer[Any]:
     """The server with all tools and resources.
 
@@ -79,6 +88,9 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
         tools=build_tools(),
         lifespan=lifespan,
         log_level="WARNING",
+        request_state_security=RequestStateSecurity(
+            keys=[secrets.token_bytes(32)], bind_principal=_connected
+        ),
     )
     if rich is None:
         del sys.modules["rich"]
