@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server import MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.request_state import RequestStateSecurity
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import AnyUrl
 
@@ -49,6 +52,12 @@ class CodeForgeServer(MCPServer[Any]):
         return await super().read_resource(uri, context)
 
 
+def _connected(context: ServerRequestContext[Any, Any]) -> str | None:
+    """Whose state the SDK seals: it opens in the connection that it was given to, and in no other one."""
+    connection = context.lifespan_context
+    return connection.session if isinstance(connection, Connection) else None
+
+
 def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer[Any]:
     """The server with all tools and resources.
 
@@ -77,6 +86,9 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
         tools=build_tools(),
         lifespan=lifespan,
         log_level="WARNING",
+        request_state_security=RequestStateSecurity(
+            keys=[secrets.token_bytes(32)], bind_principal=_connected
+        ),
     )
     # The SDK sets up the root logger; ours belongs to `codeforge_ls.logs`.
     for handler in set(logging.root.handlers) - set(handlers):
