@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from mcp.server import MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.request_state import RequestStateSecurity
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import AnyUrl
 
@@ -50,6 +53,13 @@ class CodeForgeServer(MCPServer[Any]):
         return await super().read_resource(uri, context)
 
 
+def _session_of(context: ServerRequestContext[Any, Any]) -> str | None:
+    """What the state of a question is sealed for: one connection. The SDK's own choice, the user of an HTTP token, is
+    the same for all programs of a person, and left out of a session on the pipe (``mcp_server.sdk``)."""
+    connection = context.lifespan_context
+    return connection.session if isinstance(connection, Connection) else None
+
+
 def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer[Any]:
     """The server with all tools and resources.
 
@@ -78,6 +88,9 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
         instructions=INSTRUCTIONS,
         tools=build_tools(),
         lifespan=lifespan,
+        request_state_security=RequestStateSecurity(
+            keys=[os.urandom(32)], bind_principal=_session_of, audience=NAME
+        ),
         log_level="WARNING",
     )
     if rich is None:
