@@ -36,7 +36,9 @@ async def prove(part: Part, *, cases: int) -> None:
     ground.git("add", "-A")
     ground.git("commit", "-qm", "start")
     with part.timed(), _environment(ground):
-        workspace = await open_workspace(ground.root, ConfigStore(ground.root, overrides=UNLIMITED))
+        workspace = await open_workspace(
+            ground.root, ConfigStore(ground.root, overrides=UNLIMITED), None, lambda: None
+        )
         try:
             await _calls(Operations(workspace), ground, part, cases)
             if broken := await workspace.store.verify():
