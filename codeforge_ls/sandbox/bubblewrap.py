@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codeforge_ls.config import user_config_dir
 from codeforge_ls.sandbox.command import CommandSpec
 from codeforge_ls.sandbox.environment import virtual_environments
 from codeforge_ls.sandbox.layer import Layer
@@ -226,11 +227,11 @@ def own_places() -> list[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     state = os.environ.get("XDG_STATE_HOME") or str(home / ".local" / "state")
     shared = {os.environ.get("TMPDIR") or "/tmp", tempfile.gettempdir()}  # noqa: S108 - it is only hidden
-    places = [Path(state) / "codeforge", home / ".config" / "codeforge"]
+    places = [Path(state) / "codeforge", home / ".config" / "codeforge", user_config_dir()]
     places += [Path(folder) / f"codeforge-{os.getuid()}" for folder in shared]
     if runtime:
         places += [Path(runtime) / "codeforge"]
-    return places
+    return list(dict.fromkeys(places))
 
 
 def _mask(place: Path) -> list[str]:

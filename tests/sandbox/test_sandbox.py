@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -175,6 +176,20 @@ async def test_secrets_the_network_and_our_own_socket_are_out_of_reach(
         assert (workspace / ".env").read_text() == "SECRET=1"
         open_net = await run(sandbox, workspace, f"{python} connect.py", network=True)
         assert open_net.output.split("\n")[:2] == ["no unix", "NET"]
+
+
+async def test_a_moved_configuration_folder_is_out_of_reach_too(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await confined()
+    with tempfile.TemporaryDirectory(dir=Path.home()) as moved:  # not in /tmp, which is private anyway
+        (Path(moved) / "codeforge").mkdir()
+        (Path(moved) / "codeforge/keys.env").write_text("KEY=opensesame")
+        (Path(moved) / "other").write_text("seen")
+        monkeypatch.setenv("XDG_CONFIG_HOME", moved)
+        result = await run(sandbox, workspace, f"cat {moved}/other {moved}/codeforge/keys.env")
+        assert "seen" in result.output
+        assert "opensesame" not in result.output
 
 
 @pytest.mark.parametrize("backend", ["bubblewrap", "none"])
