@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
+import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server import MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.request_state import RequestStateSecurity
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import AnyUrl
 
@@ -50,6 +52,12 @@ class CodeForgeServer(MCPServer[Any]):
         return await super().read_resource(uri, context)
 
 
+def _connected(context: ServerRequestContext[Any, Any]) -> str | None:
+    """Whose state the SDK seals: it opens in the connection that it was given to, and in no other one."""
+    connection = context.lifespan_context
+    return connection.session if isinstance(connection, Connection) else None
+
+
 def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer[Any]:
     """The server with all tools and resources.
 
@@ -70,7 +78,6 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
                 await connection.end()
 
     handlers, level = list(logging.root.handlers), logging.root.level
-    rich = sys.modules.setdefault("rich", cast("Any", None))  # which the SDK would import to log in colours
     server = CodeForgeServer(
         NAME,
         title=TITLE,
@@ -79,9 +86,10 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
         tools=build_tools(),
         lifespan=lifespan,
         log_level="WARNING",
+        request_state_security=RequestStateSecurity(
+            keys=[secrets.token_bytes(32)], bind_principal=_connected
+        ),
     )
-    if rich is None:
-        del sys.modules["rich"]
     # The SDK sets up the root logger; ours belongs to `codeforge_ls.logs`.
     for handler in set(logging.root.handlers) - set(handlers):
         logging.root.removeHandler(handler)

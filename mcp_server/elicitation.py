@@ -108,7 +108,10 @@ class CallQuestions:
             self._waiting = (approval, answer)
             self.asked.set()
             return await answer
-        said = await self._context.session.elicit_form(_message(approval), FORM)
+        # Beside its call: over HTTP there may be no other way to the client.
+        said = await self._context.session.elicit_form(
+            _message(approval), FORM, related_request_id=self._context.request_id
+        )
         return _verdict(said)
 
     def answered(self, approval_id: str, responses: Mapping[str, object] | None) -> None:

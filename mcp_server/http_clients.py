@@ -9,9 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import Receive, Scope, Send
@@ -52,9 +49,6 @@ class Client:
             max_request_body_size=MAX_BODY,
             max_sessions=MAX_SESSIONS,
         )
-        # What the SDK seals for a client, such as a question's state, opens for that client only.
-        self._user = AuthenticatedUser(AccessToken(token="", client_id=f"process {peer.key}", scopes=[]))
-        self._app = AuthContextMiddleware(self._manager.handle_request)
         self._under_way = 0
         self._last = asyncio.get_running_loop().time()
         self._begun, self._ended = asyncio.Event(), asyncio.Event()
@@ -65,7 +59,7 @@ class Client:
         self._under_way += 1
         try:
             await self._begun.wait()
-            await self._app({**scope, "user": self._user}, receive, send)
+            await self._manager.handle_request(scope, receive, send)
         finally:
             self._under_way -= 1
             self._last = asyncio.get_running_loop().time()

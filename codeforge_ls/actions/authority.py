@@ -50,4 +50,5 @@ class Authority:
         names = [profile or default]
         if actor.kind is ActorKind.MCP:
             names += [default, self.trusted() or INTERACTIVE]
-        return tuple(layer for name in dict.fromkeys(names) for layer in self.library.get(name))
+        found = [layer for name in dict.fromkeys(names) for layer in self.library.get(name)]
+        return tuple({id(layer): layer for layer in found}.values())  # some stand on every profile

@@ -22,7 +22,7 @@ from codeforge_ls import git
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.landing import ABSENT, FOLDER, OTHER, Ground, Held
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.model.actions import FileChange
+from codeforge_ls.model.actions import FileChange, content_hash
 from codeforge_ls.model.checkpoints import Checkpoint
 from codeforge_ls.model.errors import CodeForgeError, NotFound
 from codeforge_ls.sandbox.layer import ChangeKind, Layer, LayerChange
@@ -39,7 +39,8 @@ _TEMPORARY = ".codeforge-merge-{}"
 @dataclass(frozen=True)
 class Step:
     """One change that is to be made. ``expected`` is what the path held when it was planned, ``wanted`` what it is to
-    hold, both as ``Held.text``; ``source`` is the file with the bytes, of a link the link itself."""
+    hold, both as ``Held.text``; ``seen`` is the hash of the text that an editor held, which may differ from the disk;
+    ``source`` is the file with the bytes, of a link the link itself."""
 
     path: str
     kind: str
@@ -47,6 +48,7 @@ class Step:
     expected: str = ABSENT
     wanted: str = ABSENT
     source: str = ""
+    seen: str | None = None
 
 
 @dataclass
@@ -157,8 +159,9 @@ class Merger:
             untouched = untouched and ours.kind == ABSENT
         elif ours.kind != ABSENT:
             untouched = untouched or was == now
+        seen = content_hash(now) if document and now is not None else None
         if untouched:
-            _take(plan, change, ours, theirs, source)
+            _take(plan, change, ours, theirs, source, seen)
         elif now == theirs.data and ours.kind == theirs.kind == "file" and not document:
             _take(
                 plan, change, ours, theirs, source
@@ -170,7 +173,7 @@ class Merger:
                 return
             place = layer.folder / f"merged-{len(plan.steps)}"
             await asyncio.to_thread(place.write_bytes, merged)
-            _take(plan, change, ours, Held("file", merged, theirs.mode), str(place))
+            _take(plan, change, ours, Held("file", merged, theirs.mode), str(place), seen)
         else:
             plan.conflicts.append(change.path)
 
@@ -195,6 +198,9 @@ class Merger:
 
     async def _through_editor(self, step: Step, merge: Merge) -> None:
         now = await self._files.current(step.path)
+        if now.hash != (step.seen or _hash(step.expected)):
+            merge.conflicts.append(step.path)  # a person types there
+            return
         data = (
             None if step.kind == ChangeKind.DELETE else await asyncio.to_thread(Path(step.source).read_bytes)
         )
@@ -286,11 +292,13 @@ class Merger:
         return ground.put(step.path, data, step.mode, step.expected)
 
 
-def _take(plan: Plan, change: LayerChange, ours: Held, theirs: Held, source: str) -> None:
+def _take(
+    plan: Plan, change: LayerChange, ours: Held, theirs: Held, source: str, seen: str | None = None
+) -> None:
     if ours.kind in (FOLDER, OTHER):
         # A folder that gives way to a file is emptied and removed by steps of its own, before.
         ours = Held(ABSENT) if ours.kind == FOLDER else ours
-    plan.steps.append(Step(change.path, change.kind.value, theirs.mode, ours.text, theirs.text, source))
+    plan.steps.append(Step(change.path, change.kind.value, theirs.mode, ours.text, theirs.text, source, seen))
 
 
 def _merged(folder: Path, ours: bytes, base: bytes, theirs: bytes) -> bytes | None:

@@ -32,7 +32,7 @@ SESSIONS = {
     "cli": "codeforge_ls.daemon.control",
 }
 # The first answer of an MCP session needs little; this is what the rest does.
-WHOLE_SESSIONS = (*SESSIONS.values(), "mcp_server.sdk", "mcp_server.session")
+WHOLE_SESSIONS = (*SESSIONS.values(), "mcp_server.session")
 
 log = logging.getLogger(__name__)
 

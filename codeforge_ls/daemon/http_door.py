@@ -173,7 +173,8 @@ def _bind(port: int, root: Path) -> socket.socket:
 
     own = PORTS[int(workspace_id(root), 16) % len(PORTS)]
     for number in (port,) if port else (own, 0):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Named TCP, asyncio sends small pieces at once; else an answer waits 40 ms for the client's acknowledgement.
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

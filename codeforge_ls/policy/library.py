@@ -258,8 +258,11 @@ def _read_folder(folder: Path, scope: PolicyScope) -> Iterator[tuple[PolicyLayer
         return
     except OSError as error:
         message = f"the folder cannot be read: {error.strerror or error}"
+        name = (
+            MANAGED if scope is PolicyScope.MANAGED else BASE
+        )  # what it may have said is on top of every profile
         yield (
-            _closed(BASE, scope, str(folder), message),
+            _closed(name, scope, str(folder), message),
             PolicyProblem(file=str(folder), line=0, message=message),
         )
         return

@@ -133,21 +133,20 @@ class Containers:
 
     async def _container(self, spec: CommandSpec) -> _Container:
         """The warm container of a run; a new one where limits, network or what is masked are not as before."""
-        shape = (spec.limits, spec.network, spec.masked, spec.readonly)
         async with self._making:
             known = self._warm.get(spec.run)
-            if known is not None and known.shape == shape:
+            if known is not None and known.shape == _shape(spec, known.held):
                 return known
             if known is not None:
                 await self._drop(spec.run)
-            return await self._make(spec, shape)
+            return await self._make(spec)
 
-    async def _make(self, spec: CommandSpec, shape: tuple[object, ...]) -> _Container:
+    async def _make(self, spec: CommandSpec) -> _Container:
         workspace = await asyncio.to_thread(spec.workspace.resolve)
         token = os.urandom(4).hex()
         run = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.run) or "workspace"
-        container = _Container(f"codeforge-{run}-{token}", workspace, shape)
-        container.held = await asyncio.to_thread(self._mounts.hold, bubblewrap.must_exist(workspace))
+        held = await asyncio.to_thread(self._mounts.hold, bubblewrap.must_exist(workspace))
+        container = _Container(f"codeforge-{run}-{token}", workspace, _shape(spec, held), held)
         try:
             await self._cli("run", *self._options(container.name, workspace, spec), timeout=CLI_SECONDS)
         except BaseException:
@@ -230,6 +229,11 @@ class Containers:
                 hint="`codeforge doctor` looks at the engine.",
             )
         return result
+
+
+def _shape(spec: CommandSpec, held: list[Path]) -> tuple[object, ...]:
+    """What a container cannot change any more. Mount points that are there because of it make no difference."""
+    return spec.limits, spec.network, frozenset(spec.masked) - {*held}, frozenset(spec.readonly) - {*held}
 
 
 def _bind(source: Path, target: Path) -> str:

@@ -87,6 +87,8 @@ def test_every_field_has_its_environment_names_and_reaches_workers(place: Place)
         "level": "debug",
         "default": "p",
         "model": "m",
+        "http": "true",
+        "port": "7",
         **dict.fromkeys(
             ("memory_mb", "cpu_quota", "pids_limit", "storage_gb", "wall_seconds", "output_mb"), "7"
         ),
@@ -186,6 +188,7 @@ def test_a_repository_does_not_choose_model_address_isolation_or_a_looser_policy
         "policy:\n  directory: .\n  default: trusted-mount-autonomous\nevents:\n  retention_days: 1\n"
         "rate_limit:\n  per_second: 0\n  burst: 999\n"
         "embedding:\n  model: evil/model\n  api_base: http://evil\n"
+        "mcp:\n  http: true\n  port: 7\n  session_seconds: 9\n"
     )
     loaded = load_settings(place.root, environ=place.env)
     assert loaded.settings.model_dump() == Settings.model_construct().model_dump()
@@ -196,14 +199,16 @@ def test_a_repository_does_not_choose_model_address_isolation_or_a_looser_policy
     store = ConfigStore(place.root, environ=place.env)
     found = store.file_trust
     assert not found.trusted
-    assert set(found.withheld) == {f.path for f in trusted} - {"policy.directory"}
+    never = {"policy.directory", "mcp.http", "mcp.port", "mcp.session_seconds"}
+    assert set(found.withheld) == {f.path for f in trusted} - never
     with pytest.raises(Conflict):
         store.trust("0" * 64)
     store.trust(found.sha256)
     loaded = load_settings(place.root, environ=place.env)
     assert (loaded.settings.llm.model, loaded.settings.sandbox.backend) == ("evil/model", "none")
     assert (loaded.settings.policy.default, loaded.settings.policy.directory) == ("", "")
-    assert {p.field for p in loaded.problems} == {"policy.default", "policy.directory"}
+    assert not loaded.settings.mcp.http
+    assert {p.field for p in loaded.problems} == {"policy.default"} | never
     assert "sandbox.backend" in store.reload().restart_needed
     assert store.current.llm.model == "evil/model"
     text = place.workspace.read_text()

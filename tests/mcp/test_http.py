@@ -199,11 +199,10 @@ async def test_a_new_token_ends_all_that_came_in_with_the_old_one(base: Path) ->
         assert fresh != door.token
         assert path.stat().st_mode & 0o777 == 0o600
         assert fresh not in said
-        (entry,) = [
-            json.loads(line)
-            for line in (await codeforge(door.shop, "audit", "list", "--json"))[1].splitlines()
-            if "a new token" in line
+        trail = json.loads((await codeforge(door.shop, "audit", "list", "--json"))[1].splitlines()[-1])[
+            "entries"
         ]
+        (entry,) = [one for one in trail if "a new token" in one["what"]]
         assert (entry["who"], entry["why"]) == ("cli:terminal", "a person's order")
         refused = await door.exchange(door.request(call("repo_map"), **routed("repo_map")))
         assert refused is not None

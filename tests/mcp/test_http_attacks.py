@@ -119,7 +119,7 @@ def attacks_on_sizes_and_types(door: Door) -> list[Attack]:
         ("a huge target", good(door, target="/mcp?" + "x" * 40_000), {400, 404, 431}),
         ("a large body", good(door, large), {413}),
         ("a large body in chunks", in_chunks(door, chunked(large)), {413}),
-        ("an endless chunk", in_chunks(door, b"ffffffff\r\n" + b"x" * 8 * MIB), {413}),
+        ("an endless chunk", in_chunks(door, b"ffffffff\r\n" + b"x" * 3 * MIB), {413}),
     ]  # fmt: skip
     for length in ("99999999999999999999999999", "-1", "+5", "5, 6", "0x10", "1e3", " ", "\u00b2"):
         said = good(door, length=False, Content_Length=length)

@@ -171,6 +171,18 @@ async def test_always_answers_the_project_and_not_the_administrator(ground: Grou
     assert [problem.line for problem in ground.library.problems] == [2]
     with pytest.raises(Denied, match="administrator"):
         await ground.writer.save("name: twin\n", "cli:terminal")
+    # what cannot be read may have forbidden anything
+    for name in ("managed.yaml", "x.yaml"):
+        (ground.managed / name).unlink()
+    (ground.managed / "managed.yaml").write_text("name: managed\nmode: wild\n")
+    ground.library.reload()
+    assert ground.judge("Read", "a", profile).decision is Decision.DENY
+    (ground.managed / "managed.yaml").unlink()
+    ground.managed.rmdir()
+    ground.managed.symlink_to(ground.managed.name)
+    ground.library.reload()
+    closed = ground.judge("Read", "a", profile)
+    assert (closed.decision, closed.scope) == (Decision.DENY, PolicyScope.MANAGED)
 
 
 async def test_profiles_are_saved_and_deleted_by_name_and_recorded(ground: Ground) -> None:

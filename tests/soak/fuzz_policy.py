@@ -199,7 +199,9 @@ def _run(part: Part, world: World, hostile: Hostile) -> None:
     try:
         runnable = [command for command in world.allowed if _can_be_run(command)]
         called = 0
-        for command, seen in StubWorld(ground, real=world.real).run(runnable):
+        for number, (command, seen) in enumerate(StubWorld(ground, real=world.real).run(runnable), start=1):
+            if number % 5000 == 0:
+                part.progress(f"{world.name}: {number} of {len(runnable)} run")
             called += bool(seen.calls)
             strange = [call for call in seen.calls if not _is_listed(tuple(call), world)]
             strange += [[word] for word in seen.trace if not _is_program(word, world)]

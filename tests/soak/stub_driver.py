@@ -6,9 +6,11 @@ Output: one JSON line for each: ``{"calls": [[word, ...]], "trace": [word], "cha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -36,14 +38,9 @@ def run(argv: list[str], before: dict[str, tuple[int, int]]) -> dict[str, object
     # each builtin that bash runs is seen as well
     words = ["/bin/bash", *argv[1:3], "-x", *argv[3:]] if argv[:2] == ["bash", "--noprofile"] else argv
     try:
-        subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10,
-            check=False, env=os.environ | {"BASH_XTRACEFD": str(trace), "STUB_LOG": CALLS}, pass_fds=[trace],
-        )  # fmt: skip
+        _run_to_its_end(words, os.environ | {"BASH_XTRACEFD": str(trace), "STUB_LOG": CALLS}, trace)
     except FileNotFoundError:
         return {"calls": [argv], "trace": [], "changed": []}
-    except subprocess.TimeoutExpired:
-        pass
     finally:
         os.close(trace)
     with open(CALLS, "rb") as file:
@@ -57,6 +54,19 @@ def run(argv: list[str], before: dict[str, tuple[int, int]]) -> dict[str, object
         "trace": traced,
         "changed": changed,
     }
+
+
+def _run_to_its_end(words: list[str], environment: dict[str, str], trace: int) -> None:
+    """What waits for ever (``tail -f``) has called what it calls after three seconds; nothing of it stays."""
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+        pass_fds=[trace], start_new_session=True,
+    )  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(3)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def main() -> None:
