@@ -267,14 +267,15 @@ class Checkpoints:
         self._background[name] = asyncio.create_task(quietly(), name=name)
 
     async def close(self) -> None:
-        """Wait for what runs; later calls raise Unavailable."""
-        with contextlib.suppress(CodeForgeError):
-            if any(stamps.unsaved for stamps in self._memory.cache.stamps.values()):
-                await self._exclusive(lambda shots, _: shots.memory.cache.flush(shots.shadow))
-        self._closed = True
+        """End what runs in the background, write down what is not yet, and wait for the rest; later calls raise
+        Unavailable."""
         for task in self._background.values():
             task.cancel()
         await asyncio.gather(*self._background.values(), return_exceptions=True)
+        if any(stamps.unsaved for stamps in self._memory.cache.stamps.values()):
+            with contextlib.suppress(CodeForgeError):
+                await self._exclusive(lambda shots, _: shots.memory.cache.flush(shots.shadow))
+        self._closed = True
         async with self._one_at_a_time:
             pass
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from tests.soak import checkpoint_kills, containers, endurance, fuzz, kills, merge_kills
+from tests.soak import checkpoint_kills, checkpoint_sizes, containers, endurance, fuzz, kills, merge_kills
 from tests.soak.report import Part, markdown, write
 
 PARTS = ("kills", "checkpoints", "containers", "fuzz", "endurance")
@@ -55,6 +55,8 @@ def proofs(seed: int, names: list[str] | tuple[str, ...], given: argparse.Namesp
         yield _proved(
             "checkpoints", seed, lambda part: checkpoint_kills.prove(part, kills=rounds, seconds=limit)
         )
+        if not short:
+            yield _proved("checkpoints: sizes", seed, checkpoint_sizes.prove)
     if "fuzz" in names:
         yield from fuzz.prove(seed, given.cases or (2000 if short else 100_000))
     if "endurance" in names:
