@@ -52,7 +52,7 @@ class AuditFilter(Frozen):
     who: str | None = Field(default=None, max_length=200, description="Part of the actor's label")
     since: float | None = Field(default=None, ge=0)
     until: float | None = Field(default=None, ge=0)
-    cursor: int | None = Field(default=None, ge=0)
+    cursor: int | None = Field(default=None, ge=0, le=2**53)
     order: Literal["newest", "oldest"] = "newest"
     limit: int = Field(default=50, ge=1, le=1000)
     full: bool = Field(default=False, description="With the events themselves")

@@ -11,6 +11,8 @@ from codeforge_ls.operations.operation import Call, Operation
 
 async def audit_list(call: Call, arguments: AuditFilter) -> JsonObject:
     """A page of the trail; ``next_cursor`` is the ``cursor`` of the next one, null after the last."""
+    if arguments.run_id is not None:
+        await call.workspace.store.run(arguments.run_id)  # an unknown one is a slip, not an empty trail
     entries = await call.workspace.store.audit_trail(arguments)
     more = len(entries) == arguments.limit
     left_out = None if arguments.full else {"event"}

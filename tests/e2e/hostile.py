@@ -21,6 +21,10 @@ GOOD: Json = {
     "tool": "Read",
     "name": "editor-interactive",
     "line": 1,
+    "index": 0,
+    "keys": {"NO_SUCH_KEY": None},
+    "yaml": "name: not-kept\nmode: nonsense\n",
+    "sha256": "0" * 64,
     "edits": [{"path": "README.md", "old_text": "no such text", "new_text": "x"}],
 }
 IDS = frozenset({"run_id", "plan_id", "approval_id", "checkpoint_id", "other"})

@@ -170,6 +170,7 @@ def test_what_a_repository_says_reaches_the_model_marked_as_nobodys_word() -> No
         (ground.root / "evil.md").write_text(evil)
         (ground.root / ".codeforge" / "policies").mkdir(parents=True)
         editor = ground.editor()
+        editor.command("index.build")  # without it there may be no map yet
         ground.play(
             {"tool": "Read", "arguments": {"path": "evil.md"}},
             {"tool": "Bash", "arguments": {"command": "cat evil.md"}},
