@@ -228,7 +228,8 @@ class Gate:
         )
 
     async def _record(self, passage: _Passage, applied: Applied) -> None:
-        """Write down the end. A refusal is its own event before the result."""
+        """Write down the end, and the decision with it however it ended. A refusal is its own event before that."""
+        applied = applied.model_copy(update={"decision": passage.decision})
         drafts = []
         if applied.outcome is Outcome.DENIED:
             decision = applied.decision.model_dump(mode="json") if applied.decision else None

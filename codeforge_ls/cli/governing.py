@@ -193,12 +193,13 @@ def _get(context: Context) -> int:
 
 def _explain(context: Context) -> int:
     given = context.arguments
-    if given.batch or (given.tool is None and not sys.stdin.isatty()):
+    if given.name_of is None and (given.batch or (given.tool is None and not sys.stdin.isatty())):
         return _explain_many(_judge(context), given.profile)
-    if given.tool is None:
+    if given.tool is None or given.name_of is not None:
         from codeforge_ls.model.errors import InvalidInput
 
-        raise InvalidInput("explain needs --tool.", hint="Or JSON lines on standard input with --batch.")
+        said = "explain needs --tool." if given.tool is None else "explain takes no NAME."
+        raise InvalidInput(said, hint="Such as --tool Bash --command 'git push', or JSON lines with --batch.")
     wanted = {"tool": given.tool, "command": given.command, "path": given.path}
     decision: dict[str, Any] | None
     if given.run:

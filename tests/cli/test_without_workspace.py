@@ -91,6 +91,7 @@ def test_wrong_usage_is_2_and_changes_nothing(place: Place) -> None:
         ["logs", "service"],
         ["logs", "--limit", "0"],
         ["policy", "explain", "--tool", "Bash", "--profile", "./nothing.yaml"],
+        ["policy", "explain", "git push"],
         ["search", "x", "--set", "novalue"],
         ["search", "x", "--root", "/"],
         ["search", "x", "--root", str(place.base / "none")],

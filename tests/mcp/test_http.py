@@ -270,12 +270,14 @@ async def test_neither_a_tool_of_an_agent_nor_another_user_comes_in(base: Path) 
             script = (
                 "import socket, sys\n"
                 f"s = socket.create_connection(('127.0.0.1', {door.port}), 10)\n"
-                "s.sendall(sys.stdin.buffer.read())\nprint(s.recv(65536).decode())"
+                "s.sendall(sys.stdin.buffer.read())\n"
+                "print(b''.join(iter(lambda: s.recv(65536), b'')).decode())"
             )
             stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c"]
             done = await asyncio.to_thread(
-                subprocess.run, [*stranger, script], input=good, capture_output=True, timeout=30, check=False
-            )
+                subprocess.run, [*stranger, script], input=good.replace(b"Accept:", b"Connection: close\r\nAccept:"),
+                capture_output=True, timeout=30, check=False,
+            )  # fmt: skip
             assert done.stdout.startswith(b"HTTP/1.1 403"), done
             assert b"not 65534" in done.stdout
 
@@ -309,7 +311,8 @@ async def test_a_command_of_the_built_in_agent_cannot_use_the_door(
     profile: str,
     answer: str,
 ) -> None:
-    command = f"{sys.executable} knock.py"
+    python = Path(sys.executable).resolve()  # a sandbox has no /tmp of ours, where this checkout may lie
+    command = f"{python} knock.py"
     turns: Any = [{"tool": "Bash", "arguments": {"command": command}}, {"say": "Done."}]
     with ScriptedServer(turns) as model:
         env = {
