@@ -95,7 +95,6 @@ class StartRun(Arguments):
     task: Annotated[str, _about("What is to be done, and how to check it")]
     profile: Annotated[str | None, _about("Policy profile; it can only tighten")] = None
     mode: Annotated[str | None, _about("Agent mode, coder by default")] = None
-    exec_mode: Annotated[str | None, _about("mount, sandbox or hybrid; never less isolated than set")] = None
 
 
 class GetRun(Arguments):
