@@ -17,7 +17,7 @@ from codeforge_ls.model.base import JsonObject
 
 log = logging.getLogger(__name__)
 
-DEBOUNCE_MS, STEP_MS = 100, 20
+DEBOUNCE_MS, STEP_MS = 100, 10
 SETUP_SECONDS = 0.5  # within this time new watches are in place
 POLL_SECONDS, POLLS = (
     3.0,

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from codeforge_ls.lsp.protocol import SessionProtocol
     from codeforge_ls.workspace import Workspace
 
-TYPING_PAUSE = 0.3  # seconds without a key until the index gets a document
-FILES_PAUSE = 0.1  # seconds to gather file events: a git checkout sends thousands
-LONGEST_WAIT = 2.0  # seconds after which a document goes although typing goes on
+# Seconds without news until the index gets what there is: little at once, much when the burst is over. The index
+# takes one batch at a time, so what comes while it is at work is gathered anyway.
+SOON, LATER, LONGEST_WAIT = 0.005, 0.3, 2.0
+MUCH_FILES = 20  # a git checkout sends thousands
+MUCH_LINES, MUCH_TEXT = (
+    1_500,
+    50_000,
+)  # of an open document: to parse that with every key would keep a core busy
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +85,22 @@ class ChangeFeed:
 
     async def _pause(self) -> None:
         loop = asyncio.get_running_loop()
-        quiet = TYPING_PAUSE if self._documents else FILES_PAUSE
         while True:
+            quiet = LATER if self._much() else SOON
             wait = min(self._last + quiet, self._first + LONGEST_WAIT) - loop.time()
             if wait <= 0:
                 return
             await asyncio.sleep(wait)
+
+    def _much(self) -> bool:
+        return len(self._files) > MUCH_FILES or any(map(self._is_long, self._documents))
+
+    def _is_long(self, path: str) -> bool:
+        document = self._overlay.at(path)
+        return document is not None and (
+            len(document.lines) > MUCH_LINES
+            or len(document.text) > MUCH_TEXT  # in this order: lines cost nothing
+        )
 
     async def _hand_over(self, index: Index, documents: dict[str, Happened], files: list[str]) -> None:
         for path in documents:

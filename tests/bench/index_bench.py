@@ -9,8 +9,10 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import re
 import shutil
+import string
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,26 +158,26 @@ async def _freshness(ground: Ground, window: EditorPeer) -> list[Row]:
             await asyncio.sleep(0.001)
 
     async def save() -> None:
-        word = f"bench_saved_{next(versions)}"
+        word = _new_word()
         path.write_text(f"def {word}():\n    return 1\n")
         window.notify("workspace/didChangeWatchedFiles", {"changes": [{"uri": uri, "type": 2}]})
         await seen(word)
 
     async def symbol() -> None:
-        word = f"BenchSymbol{next(versions)}"
+        word = _new_word().title()
         path.write_text(f"class {word}:\n    pass\n")
         window.notify("workspace/didChangeWatchedFiles", {"changes": [{"uri": uri, "type": 2}]})
         while not await window.request("workspace/symbol", {"query": word}):
             await asyncio.sleep(0.001)
 
     async def typed() -> None:
-        number = next(versions)
+        word = _new_word()
         change = {
-            "textDocument": {"uri": uri, "version": number},
-            "contentChanges": [{"text": f"def bench_typed_{number}():\n    return 2\n"}],
+            "textDocument": {"uri": uri, "version": next(versions)},
+            "contentChanges": [{"text": f"def {word}():\n    return 2\n"}],
         }
         window.notify("textDocument/didChange", change)
-        await seen(f"bench_typed_{number}")
+        await seen(word)
 
     saved = await timed(40, save)
     symbols = await timed(40, symbol)
@@ -188,6 +190,11 @@ async def _freshness(ground: Ground, window: EditorPeer) -> list[Row]:
         Row("save to visible in symbols", ms(symbols), "p95 50 ms"),
         Row("key stroke to visible in search", ms(keys), "p95 50 ms"),
     ]
+
+
+def _new_word() -> str:
+    """One that no part of was there before: a search for two words would find the old text by one of them."""
+    return "".join(random.choices(string.ascii_lowercase, k=14))
 
 
 async def _warm(ground: Ground) -> float:
