@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from codeforge_ls.index.extract import Extract
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 SCHEMA = Path(__file__).with_name("schema.sql")
 # Contents that no file has any more are kept for the way back to another branch, up to so many.
 KEPT_CONTENTS = 5_000
-CONTENT_TABLES = ("symbol", "use", "bag", "source", "content")
+CONTENT_TABLES = ("use", "bag", "source", "content")
 
 
 Counts = tuple[int, int, int, dict[str, int], int]  # files, symbols, chunks, files by language, skipped files
@@ -139,17 +139,13 @@ class IndexDatabase:
             return known
         execute = self._db.execute
         row = (
-            found.digest, found.language, found.version, found.lines, len(found.symbols), found.chunk_count,
+            found.digest, found.language, found.version, found.lines, found.symbol_count, found.chunk_count,
         )  # fmt: skip
         key = execute("INSERT INTO content VALUES (NULL, ?, ?, ?, ?, ?, ?)", row).lastrowid
         assert key is not None  # noqa: S101 - an INSERT has just succeeded
-        self._db.executemany(
-            f"INSERT INTO symbol VALUES ({key}, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - an integer of ours
-            found.symbols,
-        )
         names = self._name_ids(found.names.decode().split("\n")) if found.names else b""
-        uses = (key, names, found.use_counts, found.imports, found.places)
-        execute("INSERT INTO use VALUES (?, ?, ?, ?, ?)", uses)
+        uses = (key, names, found.use_counts, found.imports, found.places, found.symbols)
+        execute("INSERT INTO use VALUES (?, ?, ?, ?, ?, ?)", uses)
         execute("INSERT INTO bag VALUES (?, ?, ?)", (key, found.chunks, found.bags))
         execute("INSERT INTO source VALUES (?, ?)", (key, found.text))
         return key

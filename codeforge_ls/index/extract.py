@@ -5,6 +5,7 @@ Integers are packed by ``array`` in the machine's byte order: neither the pipe n
 
 from __future__ import annotations
 
+import json
 import marshal
 from array import array
 from collections import defaultdict
@@ -19,13 +20,15 @@ from codeforge_ls.index.tokens import raw_words
 
 LONGEST = 400  # longer runs of letters and digits are data
 
+# name, kind, start_line, end_line, name_line, name_column, scope, signature
 SymbolRow = tuple[str, str, int, int, int, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """One content: its key, its symbols as rows, and everything else packed.
+    """One content: its key, and everything else packed.
 
+    ``symbols`` are ``symbol_count`` rows as ``pack_symbols`` writes them.
     ``names`` are the used names, a line each; ``use_counts`` how many places each has (``I``); ``places`` all places
     in that order, see ``pack_places``. ``imports`` has lines ``number<TAB>module``. ``chunks`` and ``bags`` are
     explained at ``pack_chunks`` and ``pack_bags``; ``text`` is zlib of the UTF-8 text.
@@ -38,7 +41,8 @@ class Extract:
     size: int
     lines: int
     missing: str
-    symbols: list[SymbolRow]
+    symbol_count: int
+    symbols: str
     names: bytes
     use_counts: bytes
     places: bytes
@@ -62,6 +66,20 @@ class Extract:
 
 
 _FIELDS = attrgetter(*Extract.__slots__)
+
+
+def pack_symbols(rows: Iterable[SymbolRow]) -> str:
+    """Definitions in the order of an outline, an outer one before those inside, as JSON: names can be looked for."""
+    return json.dumps(sorted(rows, key=_place), ensure_ascii=False, separators=(",", ":"))
+
+
+def unpack_symbols(packed: str) -> list[SymbolRow]:
+    """The rows, in their order."""
+    return [*map(tuple, json.loads(packed))]
+
+
+def _place(row: SymbolRow) -> tuple[int, int, int]:
+    return row[2], -row[3], row[5]
 
 
 def pack_places(uses: Mapping[str, Sequence[tuple[int, int, int]]]) -> tuple[bytes, bytes, bytes]:

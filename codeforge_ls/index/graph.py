@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codeforge_ls.index.extract import SymbolRow
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, KINDS, RANKED, Floats, GraphBase, Ints, name_factor
-from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_facts
+from codeforge_ls.index.graph_facts import Facts, read_facts
 from codeforge_ls.index.imports import ImportResolver, may_mean, path_key
 from codeforge_ls.index.ranks import BaseFlow, NameFlow, page_rank
 

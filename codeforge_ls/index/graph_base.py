@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, write_arrays
-from codeforge_ls.index.graph_facts import Facts, SymbolRow, read_all
+from codeforge_ls.index.extract import SymbolRow
+from codeforge_ls.index.graph_facts import Facts, read_all
 from codeforge_ls.index.imports import ImportResolver
 from codeforge_ls.index.ranking import is_beside
-from codeforge_ls.index.tokens import split_word
+from codeforge_ls.index.tokens import parts_of
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
@@ -218,7 +219,7 @@ def _words(names: Iterable[tuple[int, str]]) -> dict[str, Array]:
     """For each word, the names of ranked kinds that have it as a part or are it."""
     found: defaultdict[str, list[int]] = defaultdict(list)
     for at, name in names:
-        for word in dict.fromkeys(split_word(name)):
+        for word in {*parts_of(name)}:
             found[word].append(at)
     ordered = sorted(found, key=lambda word: word.encode("utf-8", "surrogatepass"))
     start = np.zeros(len(ordered) + 1, np.int32)

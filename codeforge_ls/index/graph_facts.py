@@ -5,24 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index import records
-from codeforge_ls.index.extract import unpack_imports, unpack_places
+from codeforge_ls.index.extract import SymbolRow, unpack_imports, unpack_places, unpack_symbols
 from codeforge_ls.index.tags import USE_KINDS
-
-# name, kind, start_line, end_line, name_line, name_column, scope, signature
-SymbolRow = tuple[str, str, int, int, int, int, str, str]
 
 CALLABLE = ("function", "method", "class", "macro")
 TYPES = ("class", "interface", "struct", "enum", "type")
 _CALLABLE, _TYPES = frozenset(CALLABLE), frozenset(TYPES)
-SYMBOL = "name, kind, start_line, end_line, name_line, name_column, scope, signature"
-USE = "names, counts, imports, places"
+USE = "names, counts, imports, places, symbols"
 HEAD_LINES = 3  # what a type extends stands on the line of its name or at most so many below
 
 
@@ -51,42 +46,30 @@ class Facts:
 
 def read_facts(db: sqlite3.Connection, content: int) -> Facts:
     """The facts of one content; empty for one that is not there."""
-    symbols = db.execute(f"SELECT {SYMBOL} FROM symbol WHERE content = ?", (content,)).fetchall()  # noqa: S608 - columns of this file
-    row = db.execute(f"SELECT {USE} FROM use WHERE content = ?", (content,)).fetchone()  # noqa: S608 - as above
+    row = db.execute(f"SELECT {USE} FROM use WHERE content = ?", (content,)).fetchone()  # noqa: S608 - columns of this file
     if row is None:
-        return Facts(tuple(sorted(symbols, key=_place)))
+        return Facts()
     marks = ",".join(map(str, np.frombuffer(row[0], np.uint32).tolist()))
     names = dict(db.execute(f"SELECT id, text FROM name WHERE id IN ({marks})"))  # noqa: S608 - integers
-    return _facts(symbols, row, names)
+    return _facts(row, names)
 
 
 def read_all(db: sqlite3.Connection, wanted: Container[int]) -> Iterator[tuple[int, Facts]]:
-    """The facts of many contents, each with its content, in the order of their ids: two passes over the tables."""
+    """The facts of many contents, each with its content, in the order of their ids: one pass over the table."""
     names = records.names(db)
-    rows = db.execute(f"SELECT content, {SYMBOL} FROM symbol ORDER BY content")  # noqa: S608 - columns of this file
-    groups = groupby(rows, key=itemgetter(0))
-    ahead: tuple[int, list[SymbolRow]] = -1, []
     for content, *row in db.execute(f"SELECT content, {USE} FROM use ORDER BY content"):  # noqa: S608 - as above
-        while ahead[0] < content:
-            group = next(groups, None)
-            ahead = (1 << 62, []) if group is None else (group[0], [one[1:] for one in group[1]])
         if content in wanted:
-            yield content, _facts(ahead[1] if ahead[0] == content else [], row, names)
+            yield content, _facts(row, names)
 
 
-def _place(row: SymbolRow) -> tuple[int, int, int]:
-    return row[2], -row[3], row[5]
-
-
-def _facts(symbols: list[SymbolRow], row: Sequence[bytes], names: Mapping[int, str]) -> Facts:
-    symbols.sort(key=_place)
-    ordered = tuple(symbols)
+def _facts(row: Sequence[Any], names: Mapping[int, str]) -> Facts:
+    symbols = tuple(unpack_symbols(row[4]))
     ids, counts = np.frombuffer(row[0], np.uint32).tolist(), np.frombuffer(row[1], np.uint32).astype(np.int32)
     modules = tuple(sorted({module for module, _ in unpack_imports(row[2])})) if row[2] else ()
     if not ids:
-        return Facts(ordered, imports=modules)
-    calls, bases = _inside(ordered, counts, *_places(row[3]))
-    return Facts(ordered, tuple(map(names.__getitem__, ids)), counts, calls, bases, modules)
+        return Facts(symbols, imports=modules)
+    calls, bases = _inside(symbols, counts, *_places(row[3]))
+    return Facts(symbols, tuple(map(names.__getitem__, ids)), counts, calls, bases, modules)
 
 
 def _places(packed: bytes) -> tuple[npt.NDArray[np.uint8], Ints, Ints]:
@@ -117,9 +100,8 @@ def _inside(
 ) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
     """The innermost callable around each call, and the type whose head names each base."""
     last = max(int(line.max()), max((row[3] for row in symbols), default=0))
-    owner = np.full(last + 2, -1, np.int32)
-    head, head_column = np.full(last + 2, -1, np.int32), np.full(last + 2, -1, np.int32)
-    around = np.full(last + 2, -1, np.int32)
+    # Each line's innermost callable and type, the type whose head it belongs to, and where that begins on it.
+    owner, around, head, head_column = np.full((4, last + 2), -1, np.int32)
     for at, row in enumerate(symbols):
         if row[1] in _CALLABLE:
             owner[row[2] : row[3] + 1] = at

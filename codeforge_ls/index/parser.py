@@ -19,7 +19,14 @@ from typing import BinaryIO
 
 from codeforge_ls.child import die_with_parent, take_stdio
 from codeforge_ls.index.chunks import cut_chunks
-from codeforge_ls.index.extract import Extract, pack_bags, pack_chunks, pack_imports, pack_places
+from codeforge_ls.index.extract import (
+    Extract,
+    pack_bags,
+    pack_chunks,
+    pack_imports,
+    pack_places,
+    pack_symbols,
+)
 from codeforge_ls.index.grammars import PLAIN, NoGrammar, content_version, grammar, language_of
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.lines import Lines
@@ -76,7 +83,7 @@ def _work(root: Path, limits: Limits, links: LinkCheck, task: dict[str, object])
         except NoGrammar as reason:
             missing = str(reason)
     names, counts, places = pack_places(tags.uses)
-    symbols = [one.row() for one in tags.definitions]
+    symbols = pack_symbols(one.row() for one in tags.definitions)
     tagged = time.process_time()
     chunks = cut_chunks(lines, tags.definitions)
     return Extract(
@@ -87,6 +94,7 @@ def _work(root: Path, limits: Limits, links: LinkCheck, task: dict[str, object])
         size=source.size,
         lines=len(lines),
         missing=missing,
+        symbol_count=len(tags.definitions),
         symbols=symbols,
         names=names,
         use_counts=counts,

@@ -1,17 +1,25 @@
 """Reading index.db: what contents use, import and are cut into. The one place besides the writer that knows the tables.
 
-Definitions are plain rows of ``symbol`` and are asked for in SQL. A content is counted whether or not a file has it
-now: callers keep to the ones in ``present``.
+A content is counted whether or not a file has it now: callers keep to the ones in ``present``.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 
-from codeforge_ls.index.extract import ChunkRow, unpack_chunks, unpack_imports, unpack_places
+from codeforge_ls.index.extract import (
+    ChunkRow,
+    SymbolRow,
+    unpack_chunks,
+    unpack_imports,
+    unpack_places,
+    unpack_symbols,
+)
 
 Place = tuple[str, int, int]
 MAX_CHUNK_TEXT = 6_000  # characters of a chunk that an embedding model is shown
@@ -20,6 +28,22 @@ MAX_CHUNK_TEXT = 6_000  # characters of a chunk that an embedding model is shown
 def names(db: sqlite3.Connection) -> dict[int, str]:
     """Every name that is used somewhere, by its id."""
     return dict(db.execute("SELECT id, text FROM name").fetchall())
+
+
+def definitions(db: sqlite3.Connection, content: int) -> list[SymbolRow]:
+    """What a content defines, in the order of an outline."""
+    row = db.execute("SELECT symbols FROM use WHERE content = ?", (content,)).fetchone()
+    return unpack_symbols(row[0]) if row else []
+
+
+def definitions_like(
+    db: sqlite3.Connection, name: str, *, prefix: bool
+) -> Iterator[tuple[int, list[SymbolRow]]]:
+    """What those contents define that may define ``name``, or names that begin so, whatever their case."""
+    text = re.sub(r"([%_!])", r"!\1", json.dumps(name, ensure_ascii=False)[:-1]) + ("" if prefix else '"')
+    sql = "SELECT content, symbols FROM use WHERE symbols LIKE ? ESCAPE '!'"
+    for content, packed in db.execute(sql, (f"%[{text}%",)):
+        yield content, unpack_symbols(packed)
 
 
 def packed_uses(db: sqlite3.Connection) -> Iterator[tuple[int, array[int], array[int]]]:

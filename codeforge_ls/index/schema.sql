@@ -15,18 +15,11 @@ CREATE TABLE content (
 CREATE TABLE source (content INTEGER PRIMARY KEY, text BLOB NOT NULL);  -- zlib of the UTF-8 text
 -- The chunks of a content and the words in each: extract.py says how they are packed.
 CREATE TABLE bag (content INTEGER PRIMARY KEY, chunks BLOB NOT NULL, words BLOB NOT NULL);
-CREATE TABLE symbol (
-    content INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, start_line INTEGER NOT NULL,
-    end_line INTEGER NOT NULL, name_line INTEGER NOT NULL, name_column INTEGER NOT NULL,
-    scope TEXT NOT NULL, signature TEXT NOT NULL
-);
-CREATE INDEX symbol_name ON symbol (name COLLATE NOCASE);
-CREATE INDEX symbol_content ON symbol (content);
--- The names a content uses (ids, 32 bits each), how many places each has, the places, and imports: see extract.py.
--- Read it through records.py.
+-- The names a content uses (ids, 32 bits each), how many places each has, the places, imports, and what it defines:
+-- see extract.py. Read it through records.py. Definitions are looked up in the code graph, so they need no index here.
 CREATE TABLE use (
     content INTEGER PRIMARY KEY, names BLOB NOT NULL, counts BLOB NOT NULL, imports BLOB NOT NULL,
-    places BLOB NOT NULL
+    places BLOB NOT NULL, symbols TEXT NOT NULL
 );
 CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 

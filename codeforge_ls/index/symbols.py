@@ -8,15 +8,15 @@ from operator import itemgetter
 
 from codeforge_ls.index import records
 from codeforge_ls.index.calls import Node
+from codeforge_ls.index.extract import SymbolRow
 from codeforge_ls.index.graph import CodeGraph
-from codeforge_ls.index.graph_facts import CALLABLE, SymbolRow, places_of
+from codeforge_ls.index.graph_facts import CALLABLE, places_of
 from codeforge_ls.index.name_search import NameSearch
 from codeforge_ls.index.snapshot import Snapshot
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import NotFound
 
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
-COLUMNS = "name, kind, start_line, end_line, name_line, name_column, scope, signature"
 
 
 def find(
@@ -61,9 +61,8 @@ def nodes_named(graph: CodeGraph, name: str) -> list[Node]:
 
 def outline(snapshot: Snapshot, path: str, limit: int) -> list[JsonObject]:
     """The definitions of one file in order. Raises ``NotFound`` for a file that is not in the index."""
-    content = content_of(snapshot, path)
-    sql = f"SELECT {COLUMNS} FROM symbol WHERE content = ? ORDER BY start_line, end_line DESC, name_column LIMIT ?"  # noqa: S608 - columns of this file
-    return [symbol_json(row, path) for row in snapshot.db.execute(sql, (content, limit))]
+    rows = records.definitions(snapshot.db, content_of(snapshot, path))
+    return [symbol_json(row, path) for row in rows[:limit]]
 
 
 def content_of(snapshot: Snapshot, path: str) -> int:
@@ -172,14 +171,20 @@ def _unread(
     snapshot: Snapshot, graph: CodeGraph, last: str, limit: int, *, prefix: bool
 ) -> list[tuple[SymbolRow, str]]:
     """Definitions in files that the graph has not taken in: while the first one is being built those are most."""
-    escaped = re.sub(r"([%_!])", r"!\1", last)
-    where, value = ("name LIKE ? ESCAPE '!'", f"{escaped}%") if prefix else ("name = ? COLLATE NOCASE", last)
-    sql = f"SELECT content, {COLUMNS} FROM symbol WHERE {where} ORDER BY name = ? DESC LIMIT ?"  # noqa: S608 - conditions of this file
+    wanted = last.lower()
     found: list[tuple[SymbolRow, str]] = []
-    for content, *row in snapshot.db.execute(sql, (value, last, 4 * limit)):
-        for path in snapshot.paths.get(content, ()):
-            at = graph.ids.get(path, -1)
-            if at < 0 or graph.contents[at] != content:
-                found.append((tuple(row), path))
+    for content, rows in records.definitions_like(snapshot.db, last, prefix=prefix):
+        paths = [path for path in snapshot.paths.get(content, ()) if not _is_read(graph, path, content)]
+        for row in rows if paths else ():
+            name = row[0].lower()
+            if name.startswith(wanted) if prefix else name == wanted:
+                found.extend((row, path) for path in paths)
+        if len(found) >= 4 * limit:
+            break
     exact = [one for one in found if one[0][0] == last]
     return found if prefix else exact or found
+
+
+def _is_read(graph: CodeGraph, path: str, content: int) -> bool:
+    at = graph.ids.get(path, -1)
+    return at >= 0 and graph.contents[at] == content

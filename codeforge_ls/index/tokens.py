@@ -41,12 +41,17 @@ SUFFIXES = (
 _parts: dict[str, tuple[str, ...]] = {}
 
 
-def split_word(word: str) -> tuple[str, ...]:
+def parts_of(word: str) -> tuple[str, ...]:
     """``getUserName`` -> ``getusername get user name``; a word of one part gives itself in lower case."""
+    pieces = PART.findall(word)
+    return (word.lower(), *map(str.lower, pieces)) if len(pieces) > 1 else (word.lower(),)
+
+
+def split_word(word: str) -> tuple[str, ...]:
+    """The same as ``parts_of``, remembered: for words that come again and again."""
     parts = _parts.get(word)
     if parts is None:
-        pieces = PART.findall(word)
-        parts = (word.lower(),) if len(pieces) < 2 else (word.lower(), *(piece.lower() for piece in pieces))
+        parts = parts_of(word)
         if len(_parts) > MAX_CACHED:
             _parts.clear()
         _parts[word] = parts

@@ -15,6 +15,7 @@ import pytest
 
 from codeforge_ls.index import Index, records
 from codeforge_ls.index.arrays_file import BadArrays
+from codeforge_ls.index.extract import unpack_symbols
 from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, GraphBase, name_factor, with_ranks
 from codeforge_ls.index.graph_edges import to_networkx
@@ -32,9 +33,10 @@ def oracle_graph(db: sqlite3.Connection, present: dict[str, int]) -> networkx.Di
     for path, content in present.items():
         paths[content].append(path)
     definers: dict[str, set[str]] = defaultdict(set)
-    for name, kind, content in db.execute("SELECT name, kind, content FROM symbol"):
-        if kind in RANKED_KINDS:
-            definers[name].update(paths.get(content, ()))
+    for content, packed in db.execute("SELECT content, symbols FROM use"):
+        for name, kind, *_ in unpack_symbols(packed):
+            if kind in RANKED_KINDS:
+                definers[name].update(paths.get(content, ()))
 
     def add(user: str, target: str, weight: float) -> None:
         if user != target:
