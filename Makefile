@@ -8,7 +8,7 @@ PYTHON ?= python3
 JOBS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format bench vectors soak editors vsix lock clean
+.PHONY: help demo test lint format bench vectors soak editors agents vsix lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ vsix: ## Build the VS Code extension into editors/vscode/codeforge.vsix
 
 editors: $(STAMP) vsix ## The extension in a real VS Code workbench, by real clicks; screenshots in reports/vscode
 	tests/editors/vscode/run.sh $(ARGS)
+
+agents: $(STAMP) ## The MCP conformance suite, and real agents over pipe and HTTP (npm, 1.3 GB in reports/agents)
+	tests/agents/run.sh $(ARGS)
 
 lock: ## Write the lock files anew, with hashes
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml

@@ -1,7 +1,8 @@
 """The one filter that keeps secrets out of what is logged, stored, shown and sent. Standard library only.
 
-``hide`` knows values: those of the vault, also in base64, in URLs, in JSON and in hex. It changes nothing else, so that
-code reads as it is. ``scrub`` also hides what only looks like a secret; it is for logs and the words of errors.
+``hide`` knows values: those of the vault, also in URLs, in JSON, and in base64 and hex however an encoder has wrapped
+them. It changes nothing else, so that code reads as it is. ``scrub`` also hides what only looks like a secret; it is
+for logs and the words of errors.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from typing import TypeVar
 
 HIDDEN = "[redacted]"
 MIN_LENGTH = 8  # characters; shorter values would hide too much of everything else
+SPACE = " \t\r\n"
+MAX_GAP = (
+    8  # characters of space inside of something encoded: a line break and an indent, or columns of a dump
+)
+GAP = f"[{SPACE}]{{0,{MAX_GAP}}}"
 SHORT_WORD = 16  # a value of lower-case letters alone is a word below this
 # Names of variables that hold a secret.
 SECRET_NAME = re.compile(
@@ -47,15 +53,20 @@ def is_secret(name: str, value: str) -> bool:
     return not (value.isalpha() and value.islower() and len(value) < SHORT_WORD)
 
 
+def _longest_first(forms: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(forms, key=lambda form: (-len(form), form)))
+
+
 class _Known:
     """The values to hide in this process, in all the forms in which they are looked for, longest first."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self.values = frozenset(values)
         forms = {form for value in self.values for form in _forms(value)}
-        self.forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+        self.forms = _longest_first(forms)
         self.longest = len(self.forms[0]) if self.forms else 0
         self.first = frozenset(form[0] for form in self.forms)
+        self.encoded = _longest_first({form for value in self.values for form in _encodings(value)})
 
 
 _known = _Known(())
@@ -84,6 +95,18 @@ def hide(text: str) -> str:
     for form in _known.forms:
         if form in text:
             text = text.replace(form, HIDDEN)
+    return _hide_wrapped(text)
+
+
+def _hide_wrapped(text: str) -> str:
+    dense = text
+    for space in SPACE:
+        dense = dense.replace(space, "")
+    if len(dense) == len(text):
+        return text
+    for form in _known.encoded:
+        if form in dense:  # rarely; a pattern over all of the text would cost far more
+            text = re.sub(GAP.join(map(re.escape, form)), HIDDEN, text)
     return text
 
 
@@ -136,7 +159,26 @@ def _unsure(text: str) -> int:
         if text[start] in _known.first:
             tail = text[start:]
             if any(form.startswith(tail) for form in _known.forms):
-                return len(tail)
+                return max(len(tail), _unsure_wrapped(text))
+    return _unsure_wrapped(text)
+
+
+def _unsure_wrapped(text: str) -> int:
+    """The same for what an encoder may have wrapped."""
+    longest = len(_known.encoded[0]) if _known.encoded else 0
+    places: list[int] = []
+    for at in range(len(text) - 1, max(-1, len(text) - longest * (MAX_GAP + 1)), -1):
+        if text[at] not in SPACE:
+            places.append(at)
+            if len(places) == longest:
+                break
+    places.reverse()
+    dense = "".join(text[at] for at in places)
+    for index, at in enumerate(places):
+        if text[at] in _known.first:
+            tail = dense[index:]
+            if any(form.startswith(tail) for form in _known.encoded):
+                return len(text) - at
     return 0
 
 
@@ -144,8 +186,13 @@ def _forms(value: str) -> set[str]:
     data = value.encode(errors="surrogatepass")
     quoted = urllib.parse.quote(data, safe="")
     lower = re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
-    forms = {value, quoted, lower, urllib.parse.quote_plus(data), json.dumps(value)[1:-1], data.hex()}
-    forms |= {data.hex().upper()}
+    plain = {value, quoted, lower, urllib.parse.quote_plus(data), json.dumps(value)[1:-1]}
+    return {form for form in plain if len(form) >= MIN_LENGTH} | _encodings(value)
+
+
+def _encodings(value: str) -> set[str]:
+    data = value.encode(errors="surrogatepass")
+    forms = {data.hex(), data.hex().upper()}
     for offset in range(3):  # wherever it stands in what was encoded
         padded = b"\0" * offset + data
         first, last = (offset * 8 + 5) // 6, len(padded) * 8 // 6

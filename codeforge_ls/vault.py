@@ -1,4 +1,5 @@
-"""The vault: keys of providers from the environment, from a private file, and from editors. Standard library only.
+"""The vault: keys of providers from the environment, from a private file, from a keyring by way of a program that this
+file names, and from editors. Standard library only.
 
 The daemon takes them out of its environment before it starts anything, so that no child inherits one. Only the model
 worker is given them, with each call, through its pipe. They are kept in memory and hidden wherever text leaves.
@@ -6,9 +7,14 @@ worker is given them, with each call, through its pipe. They are kept in memory 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
+import shlex
+import signal
 import stat
+import subprocess
 import threading
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -18,11 +24,15 @@ from codeforge_ls import redaction
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]{1,99}\Z")
 LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z")
+PROGRAM = re.compile(r"\$\((.*)\)\Z")  # OPENAI_API_KEY=$(secret-tool lookup service openai)
+ASK_SECONDS = 10.0  # that such a program has; a locked keyring may wait for its owner
 MAX_FILE, MAX_VALUE, MAX_KEYS = 64 << 10, 16 << 10, 100
 KEYS_FILE = "keys.env"  # in the user's configuration folder
 ENVIRONMENT, FILE = "environment", "file"
 
 _taken: dict[str, str] = {}
+
+log = logging.getLogger(__name__)
 
 
 def take_from_environment(environ: MutableMapping[str, str] | None = None) -> Mapping[str, str]:
@@ -36,43 +46,72 @@ def take_from_environment(environ: MutableMapping[str, str] | None = None) -> Ma
 
 @dataclass(frozen=True)
 class Entry:
-    """A key by name, and where it came from: the environment, the file, or the label of an editor. Never the value."""
+    """A key by name, and where it came from: the environment, the file, a program, or the label of an editor. Never the
+    value."""
 
     name: str
     source: str
 
 
 class Vault:
-    """Keys by name. What a person hands over beats the environment, which beats the file. Safe to use in threads."""
+    """Keys by name. What a person hands over beats the environment, which beats the file, and what programs answer that
+    it names. Safe to use in threads."""
 
     def __init__(self, environ: Mapping[str, str], file: Path) -> None:
         self._environ, self.file = dict(environ), file
         self._lock = threading.Lock()
         self._from_file: dict[str, str] = {}
+        self._asked: list[_Asked] = []
         self._handed: dict[str, tuple[str, str]] = {}
-        self.problems: tuple[str, ...] = ()
+        self._problems: tuple[str, ...] = ()
         self.reload()
 
     def get(self) -> dict[str, str]:
-        """Every key, by the name of the variable that a provider's client looks for."""
+        """Every key, by the name of the variable that a provider's client looks for. Waits for the programs that are
+        being asked: not for the event loop."""
+        self.wait()
         with self._lock:
             handed = {name: value for name, (value, _) in self._handed.items()}
-            return {**self._from_file, **self._environ, **handed}
+            answered = {asked.name: asked.value for asked in self._asked if asked.value}
+            return {**self._from_file, **answered, **self._environ, **handed}
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the file and with the programs that it names, without a word of a value."""
+        with self._lock:
+            return (*self._problems, *(asked.problem for asked in self._asked if asked.problem))
+
+    def wait(self) -> None:
+        """Until every program has answered, or its time is over."""
+        with self._lock:
+            asked = list(self._asked)
+        for one in asked:
+            one.join(ASK_SECONDS + 1)
 
     def entries(self) -> list[Entry]:
         """The names, sorted, with their sources."""
         with self._lock:
-            sources = dict.fromkeys(self._from_file, FILE) | dict.fromkeys(self._environ, ENVIRONMENT)
+            sources = dict.fromkeys(self._from_file, FILE)
+            sources |= {asked.name: f"program:{asked.program}" for asked in self._asked if asked.value}
+            sources |= dict.fromkeys(self._environ, ENVIRONMENT)
             sources |= {name: by for name, (_, by) in self._handed.items()}
         return [Entry(name, source) for name, source in sorted(sources.items())]
 
     def reload(self) -> None:
-        """Read the file again (SIGHUP). A file that others may read, or that cannot be read, gives no key; what is
-        wrong with it is in ``problems``, without a word of its content."""
+        """Read the file again (SIGHUP), and begin to ask the programs that it names. A file that others may read, or
+        that cannot be read, gives no key; ``problems`` says why."""
         found, problems = _read(self.file)
+        asked = [
+            _Asked(name, match[1], self.file)
+            for name, value in found.items()
+            if (match := PROGRAM.match(value))
+        ]
+        for one in asked:
+            del found[one.name]
+            one.start()
         redaction.know(found.values())
         with self._lock:
-            self._from_file, self.problems = found, tuple(problems)
+            self._from_file, self._asked, self._problems = found, asked, tuple(problems)
 
     def hand_over(self, keys: Mapping[str, str | None], by: str) -> None:
         """Take keys from a person's editor or terminal, until the daemon ends; None takes one back.
@@ -89,6 +128,63 @@ class Vault:
                     self._handed.pop(name, None)
                 else:
                     self._handed[name] = (value, by)
+
+
+class _Asked(threading.Thread):
+    """A program that is asked for a key: without a shell, a terminal or input, for a limited time."""
+
+    def __init__(self, name: str, line: str, file: Path) -> None:
+        super().__init__(name=f"key {name}", daemon=True)
+        self._line, self._file, self._late = line, file, False
+        self.program = Path(line.strip().partition(" ")[0]).name
+        self.name, self.value, self.problem = name, "", f"{file}: {self.program} has not given {name} yet."
+
+    def run(self) -> None:
+        """Ask, and keep the answer or what is wrong with it."""
+        value, wrong = "", ""
+        try:
+            value = self._answer(shlex.split(self._line)).removesuffix("\n").removesuffix("\r")
+            wrong = _problem(self.name, value)
+        except (OSError, ValueError, IndexError) as error:
+            wrong = f"{self.program} cannot be asked: {getattr(error, 'strerror', None) or error}."
+        except subprocess.SubprocessError as error:
+            wrong = f"{error} Run it in a terminal to see why."
+        if wrong:
+            self.problem = f"{self._file}: {self.name} is not set. {wrong}"
+            log.warning("keys: %s", self.problem)
+        else:
+            redaction.know([value])
+            self.value, self.problem = value, ""
+
+    def _answer(self, words: list[str]) -> str:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._file.parent,
+            start_new_session=True,  # no terminal to ask at, and one group to end
+        )
+        timer = threading.Timer(ASK_SECONDS, self._end, (process,))
+        timer.daemon = True
+        timer.start()
+        try:
+            assert process.stdout is not None  # noqa: S101 - it was asked for
+            with process.stdout:
+                text = process.stdout.read(MAX_VALUE + 2)
+            code = process.wait()
+        finally:
+            timer.cancel()
+        if self._late:
+            raise subprocess.SubprocessError(f"{self.program} did not answer within {ASK_SECONDS:g} s.")
+        if code:
+            raise subprocess.SubprocessError(f"{self.program} ended with {code}.")
+        return text.decode(errors="replace")
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        self._late = True
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _problem(name: str, value: str | None) -> str:

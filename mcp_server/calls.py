@@ -17,9 +17,18 @@ from codeforge_ls.model.actions import Actor, ActorKind
 from codeforge_ls.model.base import JsonObject, new_id
 from codeforge_ls.model.errors import CodeForgeError, LimitReached, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
-from mcp_server.elicitation import CallQuestions, Parked, ParkedCalls, fingerprint
+from mcp_server.elicitation import (
+    CallQuestions,
+    Parked,
+    ParkedCalls,
+    can_ask_its_person,
+    fingerprint,
+    refuse_answer,
+)
+from mcp_server.run_questions import RunQuestions
 
 if TYPE_CHECKING:
+    from codeforge_ls.approvals.broker import ApprovalChannel
     from codeforge_ls.operations import Operations
     from codeforge_ls.operations.host import WorkspaceHost
 
@@ -27,6 +36,7 @@ CALL_SECONDS = 50.0  # many clients give a call up after 60; a pending edit answ
 PROGRESS_SECONDS = 4.0  # clients are promised a sign of life at least every 5
 TICK_SECONDS = 0.5  # how often new progress is passed on
 PIPE = "mcp"  # the front end of who comes by ``codeforge-mcp``
+STARTS_RUN, SHOWS_RUN = "run.start", "run.get"  # the operations whose client is asked what the run may do
 MAX_CALLS = 32  # calls under way on one connection; an agent that sends more is told so
 MAX_NAME = 80  # characters of what a client calls itself
 ERROR_META = "codeforge/error"
@@ -50,6 +60,7 @@ class Connection:
         self._host, self.session, self.front_end = host, session, front_end
         self._calls: set[asyncio.Task[JsonObject]] = set()
         self._parked = ParkedCalls()
+        self._run_questions: RunQuestions | None = None
         self._attached_questions: set[Callable[[], None]] = set()
         self._attached: asyncio.Task[Actor] | None = None
 
@@ -66,7 +77,9 @@ class Connection:
         if len(self._calls) >= MAX_CALLS:
             raise LimitReached(f"{MAX_CALLS} calls are under way.", hint="Wait for their answers first.")
         news, key, call = _News(), _key(context), fingerprint(operation, arguments)
-        if context.request_state is not None:
+        if operation == SHOWS_RUN and (question := self._of_run(str(arguments.get("run_id")), context)):
+            return question
+        if context.request_state is not None and operation != SHOWS_RUN:
             parked = self._parked.resume(context.request_state, call, context.input_responses)
         elif (waiting := self._parked.asked_already(call)) is not None:
             return waiting
@@ -114,24 +127,44 @@ class Connection:
             self._attached = asyncio.create_task(self._record(EventType.SESSION_ATTACHED, actor))
         await asyncio.shield(self._attached)  # what this client does next is on record after its coming
         # Over HTTP an answer is one step further away from a person: no question goes there.
-        if self.front_end == PIPE and parked.questions.can_ask_its_person and not parked.is_attached:
-            await self._attach(parked)
+        if self.front_end == PIPE and can_ask_its_person(parked.questions.context):
+            if operation == STARTS_RUN:
+                await self._ask_for_run(parked)
+            elif not parked.is_attached:
+                parked.detach = await self._attach(parked.questions)
         try:
             return await operations.call(operation, arguments, actor, news, on_replay=on_replay)
         finally:
             if parked.detach is not None:  # not before an answer that is still to come
                 parked.questions.when_settled(parked.detach)
 
-    async def _attach(self, parked: Parked) -> None:
-        """Let the call's questions reach the client's person, until none waits any more."""
-        leave = (await self._host.workspace()).approvals.attach(parked.questions)
+    async def _attach(self, channel: ApprovalChannel) -> Callable[[], None]:
+        """Let questions reach the client's person, until the function is called that this returns."""
+        leave = (await self._host.workspace()).approvals.attach(channel)
 
         def detach() -> None:
             self._attached_questions.discard(detach)
             leave()
 
-        parked.detach = detach
         self._attached_questions.add(detach)
+        return detach
+
+    async def _ask_for_run(self, parked: Parked) -> None:
+        """What the run that is about to start wants is asked here too, until the client leaves."""
+        if self._run_questions is None:
+            self._run_questions = RunQuestions(parked.questions.context.session, parked.actor.name)
+            await self._attach(self._run_questions)
+        self._run_questions.started_by(request_id.get())
+
+    def _of_run(self, run_id: str, context: ToolCallContext) -> InputRequiredResult | None:
+        """What a run of this client asks its person. Takes the answer, if this call brings it."""
+        questions, state = self._run_questions, context.request_state
+        if state is not None:
+            if questions is None:
+                raise refuse_answer()
+            questions.answered(run_id, state, context.input_responses)
+            return None
+        return questions.asked_by(run_id) if questions and can_ask_its_person(context) else None
 
     async def _record(self, kind: EventType, actor: Actor) -> Actor:
         workspace = await self._host.workspace()

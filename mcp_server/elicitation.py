@@ -20,6 +20,7 @@ from mcp.types import (
     ElicitRequestFormParams,
     ElicitResult,
     InputRequiredResult,
+    RequestId,
 )
 
 from codeforge_ls import redaction
@@ -29,6 +30,8 @@ from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.errors import Conflict
 
 if TYPE_CHECKING:
+    from mcp.server.session import ServerSession
+
     from mcp_server.calls import ToolCallContext
 
 FIRST_WITH_RETRIES = "2026-07-28"  # the protocol version from which on a question is a result
@@ -63,17 +66,10 @@ class CallQuestions:
     def __init__(self, context: ToolCallContext, request: str, client: str) -> None:
         self.name = f"elicitation:{client}"
         self.asked = asyncio.Event()
-        self._context, self._request = context, request
+        self.context, self._request = context, request
         self._asking = 0
         self._on_settled: list[Callable[[], None]] = []
         self._waiting: tuple[Approval, asyncio.Future[Verdict]] | None = None
-
-    @property
-    def can_ask_its_person(self) -> bool:
-        """Whether the client says that it can put a form to its person."""
-        capabilities = self._context.client_capabilities
-        elicitation = capabilities.elicitation if capabilities else None
-        return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
     def may_ask(self, approval: Approval) -> bool:
         """Only what this very call has raised."""
@@ -103,24 +99,19 @@ class CallQuestions:
             callback()
 
     async def _ask(self, approval: Approval) -> Verdict:
-        if self._context.session.protocol_version >= FIRST_WITH_RETRIES:
+        if self.context.session.protocol_version >= FIRST_WITH_RETRIES:
             answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
             self._waiting = (approval, answer)
             self.asked.set()
             return await answer
-        # Beside its call: over HTTP there may be no other way to the client.
-        said = await self._context.session.elicit_form(
-            _message(approval), FORM, related_request_id=self._context.request_id
-        )
-        return _verdict(said)
+        return await put_form(self.context.session, approval, self.context.request_id)
 
     def answered(self, approval_id: str, responses: Mapping[str, object] | None) -> None:
         """The client called again. What it says of another question, or not at all, counts as dismissed."""
         if self._waiting is None or self._waiting[1].done():
             return
-        said = (responses or {}).get(approval_id)
-        mine = self._waiting[0].id == approval_id and isinstance(said, ElicitResult)
-        self._waiting[1].set_result(_verdict(said) if mine else Verdict.DISMISSED)
+        mine = self._waiting[0].id == approval_id
+        self._waiting[1].set_result(verdict_for(approval_id, responses) if mine else Verdict.DISMISSED)
 
 
 @dataclass
@@ -165,13 +156,13 @@ class ParkedCalls:
             self._parked.pop(next(iter(self._parked))).give_up()
         self._parked[question.id] = parked
         parked.questions.when_settled(lambda: self._forget(question.id))
-        return _asks(question)
+        return asks(question)
 
     def asked_already(self, call: str) -> InputRequiredResult | None:
         """The question that the same call raised before and that still waits: it is not asked a second time."""
         for parked in self._parked.values():
             if parked.call == call and (question := parked.questions.question) is not None:
-                return _asks(question)
+                return asks(question)
         return None
 
     def resume(self, state: str, call: str, responses: Mapping[str, object] | None) -> Parked:
@@ -179,10 +170,7 @@ class ParkedCalls:
         came before, came too late, or belongs to another call; then nothing is done."""
         parked = self._parked.get(state)
         if parked is None or parked.call != call:
-            raise Conflict(
-                "This question was answered already, was withdrawn, or belongs to another call.",
-                hint="Call again without the answer to be asked anew.",
-            )
+            raise refuse_answer()
         del self._parked[state]
         parked.questions.answered(state, responses)
         return parked
@@ -202,11 +190,37 @@ def fingerprint(operation: str, arguments: JsonObject) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _asks(question: Approval) -> InputRequiredResult:
+def can_ask_its_person(context: ToolCallContext) -> bool:
+    """Whether the client says that it can put a form to its person."""
+    capabilities = context.client_capabilities
+    elicitation = capabilities.elicitation if capabilities else None
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def refuse_answer() -> Conflict:
+    """What a client is told whose answer belongs to no question that waits for this call."""
+    return Conflict(
+        "This question was answered already, was withdrawn, or belongs to another call.",
+        hint="Call again without the answer to be asked anew.",
+    )
+
+
+async def put_form(session: ServerSession, approval: Approval, call: RequestId | None = None) -> Verdict:
+    """Ask in the protocol until 2025, in the middle of a call or beside all of them."""
+    return _verdict(await session.elicit_form(_message(approval), FORM, related_request_id=call))
+
+
+def asks(question: Approval) -> InputRequiredResult:
+    """The result that makes a client ask and call again, from 2026 on."""
     form = ElicitRequestFormParams(message=_message(question), requested_schema=FORM)
     return InputRequiredResult(
         input_requests={question.id: ElicitRequest(params=form)}, request_state=question.id
     )
+
+
+def verdict_for(approval_id: str, responses: Mapping[str, object] | None) -> Verdict:
+    """What a repeated call says to this question; of another one, or nothing, counts as dismissed."""
+    return _verdict((responses or {}).get(approval_id))
 
 
 def _verdict(said: object) -> Verdict:

@@ -155,7 +155,9 @@ class LitellmBackend:
         try:
             async with asyncio.timeout(request.timeout + WORKER_GRACE):
                 sent = await asyncio.to_thread(redaction.hide_all, request.model_dump(mode="json"))
-                answer = await self._worker.call("embed", {"request": sent, "keys": {**self._keys()}})
+                answer = await self._worker.call(
+                    "embed", {"request": sent, "keys": {**await asyncio.to_thread(self._keys)}}
+                )
             found = Embeddings.model_validate(answer)
             healthy = found.failure is None or found.failure.kind not in ILL
         except TimeoutError:
@@ -211,7 +213,10 @@ class LitellmBackend:
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[_AttemptEvent, None]:
         """One call of the worker; whatever happens to the worker becomes a ``TurnFailed``."""
-        asked: JsonObject = {"request": request.model_dump(mode="json"), "keys": {**self._keys()}}
+        asked: JsonObject = {
+            "request": request.model_dump(mode="json"),
+            "keys": {**await asyncio.to_thread(self._keys)},
+        }
         lines = self._worker.stream("turn", asked)
         limit = asyncio.get_running_loop().time() + request.total_timeout + WORKER_GRACE
         async with aclosing(lines):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from pydantic import Field
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
@@ -40,6 +42,7 @@ async def keys_set(call: Call, arguments: Keys) -> JsonObject:
 async def keys_list(call: Call, _arguments: Nothing) -> JsonObject:
     """The names of the keys and where each came from, and what is wrong with the file of keys."""
     vault = call.workspace.vault
+    await asyncio.to_thread(vault.wait)
     listed: list[JsonValue] = [{"name": entry.name, "source": entry.source} for entry in vault.entries()]
     return {"keys": listed, "file": str(vault.file), "problems": [*vault.problems]}
 

@@ -23,6 +23,12 @@ def encoded(before: bytes, after: bytes) -> str:
     return base64.b64encode(before + KEY.encode() + after).decode()
 
 
+def wrapped(text: str, width: int, gap: str) -> str:
+    return gap.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+# As `base64` and PEM files break lines, as YAML indents them, and in pieces shorter than any form.
+WRAPS = ((76, "\n"), (64, "\r\n"), (20, "\n      "), (4, "\n"))
 TEXTS = [
     f"the key is {KEY}.",
     f"{KEY}{KEY} {KEY}",
@@ -31,6 +37,12 @@ TEXTS = [
     *(f"Basic {encoded(b'u' * n + b':', b'!' * m)}" for n in range(3) for m in range(3)),
     base64.urlsafe_b64encode(b"a" + KEY.encode()).decode(),
     KEY.encode().hex(),
+    *(
+        f"data:\n{wrapped(encoded(b'u' * n, b'!' * 40), width, gap)}\n"
+        for n in (0, 1, 50)
+        for width, gap in WRAPS
+    ),
+    wrapped(KEY.encode().hex(), 2, " "),
 ]
 
 
@@ -38,8 +50,10 @@ TEXTS = [
 def test_it_goes_wherever_the_stream_is_cut(text: str) -> None:
     hidden = redaction.hide(text)
     assert redaction.HIDDEN in hidden
+    dense = "".join(hidden.split())
     for form in redaction._known.forms:
         assert form not in hidden
+        assert form not in dense
     for cut in range(len(text) + 1):
         stream = redaction.Stream()
         pieces = [stream.feed(text[:cut]), stream.feed(text[cut:]), stream.end()]

@@ -5,11 +5,7 @@ The corpora are those that the policy is tested with alone; here they come in as
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.ground import SECRET, Ground
+from tests.security.doors import door, refused
+from tests.security.swapping import swapped
 
 Json = dict[str, Any]
 POLICY = Path(__file__).resolve().parents[1] / "policy"
@@ -172,6 +170,7 @@ def planted(fresh: Ground) -> Iterator[Ground]:
 
 def test_a_planted_repository_runs_and_decides_nothing(planted: Ground) -> None:
     """Index, owners, edit, command, checkpoint, rewind and cleanup over it; the fixture sees whether a trap sprang."""
+    planted.env["CODEFORGE_MCP_HTTP"] = "true"
     before, git = planted.picture(), planted.git_picture()
     planted.ask("index")
     planted.cli("owners", "shop/cart.py")
@@ -200,6 +199,9 @@ def test_a_planted_repository_runs_and_decides_nothing(planted: Ground) -> None:
     assert not agent.call("repo_map", {"budget_tokens": 500}).get("isError")
     agent.close()
     editor.close()
+    with door(planted, "http") as over_http:
+        assert not refused(over_http.read("shop/cart.py"))
+        assert not refused(over_http.look("shop/cart.py"))
     assert planted.ask("rewind", run["run"]["id"], "--to", "first")["status"] == "applied"
     assert planted.picture() == before
     assert planted.git_picture() == git
@@ -269,31 +271,9 @@ def test_a_model_that_obeys_what_a_file_says_still_meets_the_gate(ground: Ground
 
 def test_links_that_are_swapped_while_an_agent_writes_lead_nowhere(fresh: Ground) -> None:
     """A folder is a folder, then a link out of the workspace, thousands of times, while files in it are written."""
-    outside, inside, link = fresh.base / "outdir", fresh.root / "race", fresh.root / "race.link"
-    outside.mkdir()
-    for name in ("a.txt", "b.txt"):
-        (outside / name).write_text("theirs\n")
-    inside.mkdir()
-    stop = threading.Event()
-
-    def swap() -> None:
-        hidden = fresh.root / "race.real"
-        link.symlink_to(outside)
-        while not stop.is_set():
-            os.rename(inside, hidden)
-            with contextlib.suppress(OSError):  # an edit has made the folder anew meanwhile
-                os.rename(link, inside)
-                os.rename(inside, link)
-            while hidden.exists():
-                with contextlib.suppress(OSError):
-                    shutil.rmtree(inside, ignore_errors=True)
-                    os.rename(hidden, inside)
-
     editor, agent = fresh.editor(), fresh.agent()
-    swapping = threading.Thread(target=swap, daemon=True)
-    swapping.start()
     ends: list[str] = []
-    try:
+    with swapped(fresh) as outside:
         for at in range(60):
             answer = agent.call(
                 "apply_edits", {"edits": [{"path": f"race/{'ab'[at % 2]}.txt", "content": f"ours {at}\n"}]}
@@ -301,9 +281,6 @@ def test_links_that_are_swapped_while_an_agent_writes_lead_nowhere(fresh: Ground
             facts = answer.get("structuredContent") or {}
             ends.append("error" if answer.get("isError") else facts.get("status", "error"))
             agent.call("read_code", {"path": "race/a.txt"})
-    finally:
-        stop.set()
-        swapping.join(10)
     assert {file.name: file.read_text() for file in outside.iterdir()} == {
         "a.txt": "theirs\n",
         "b.txt": "theirs\n",

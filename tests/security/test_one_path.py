@@ -43,6 +43,7 @@ OTHERS = {
     "codeforge_ls.daemon": "the socket and the lock in the runtime folder",
     "codeforge_ls.rendezvous": "starts the daemon",
     "codeforge_ls.shim": "the embedded form: becomes the daemon",
+    "codeforge_ls.vault": "the programs that a person's own private file names, for keys in a keyring",
     "codeforge_ls.cli": "a person at the terminal: the demo's own folder, files named on the command line",
 }
 CALLS = {

@@ -12,7 +12,9 @@ const ANSWERS: Record<string, string> = {
   "Allow for this run": "allow_run",
   "Always allow": "allow_always",
 };
-const SHOW = "Show All";
+const SHOW = "Show";
+// A message cuts the titles of its buttons where five do not fit beside each other.
+const SHORT: Record<string, string> = { "Allow for this run": "This run", "Always allow": "Always" };
 const MESSAGE_LENGTH = 300; // VS Code shows a message as one line and cuts it somewhere after that
 
 /** The questions that wait, as the servers tell them. */
@@ -43,7 +45,7 @@ export class Approvals implements vscode.Disposable {
   async ask(question: ShowMessageRequestParams, token: vscode.CancellationToken): Promise<MessageActionItem | null> {
     const id = /\[([^\][]+)\]\s*$/.exec(question.message)?.[1] ?? "";
     const approval = this.open.get(id)?.approval;
-    const titles = (question.actions ?? []).map((action) => action.title);
+    const titles = (question.actions ?? []).map((action) => short(action.title));
     if (!approval) return chosen(question, await vscode.window.showWarningMessage(question.message, ...titles));
     const isSettled = () => token.isCancellationRequested || !this.open.has(id);
     let answer = await vscode.window.showWarningMessage(shortly(approval), ...titles, SHOW);
@@ -86,8 +88,8 @@ export async function answerApprovals(
   const picked = (await vscode.window.showQuickPick(items, { placeHolder: "Which question?" }))?.approval;
   if (!picked) return;
   const shown = await approvals.show(picked);
-  const { reason, profile, file, line } = picked.decision;
-  const detail = `${reason} (profile ${profile}${file ? `, ${file}:${line}` : ""})`;
+  const { reason, profile } = picked.decision;
+  const detail = [`${reason} (profile ${profile})`, place(picked)].filter(Boolean).join("\n");
   const offered = Object.keys(ANSWERS)
     .filter((title) => picked.offers.includes(ANSWERS[title] ?? ""))
     .map((title): vscode.MessageItem => ({ title }));
@@ -101,8 +103,18 @@ export async function answerApprovals(
 function shortly(approval: Approval): string {
   const subject = approval.command === null ? approval.title : `${approval.title}: ${approval.command}`;
   const line = visible(approval.title.includes(approval.command ?? "\0") ? approval.title : subject);
-  const cut = line.length > MESSAGE_LENGTH ? `${line.slice(0, MESSAGE_LENGTH)}… (${SHOW} shows the rest)` : line;
-  return `CodeForge: ${cut} [${visible(approval.decision.reason)}]`;
+  const cut = line.length > MESSAGE_LENGTH ? `${line.slice(0, MESSAGE_LENGTH)}… (“${SHOW}” has the rest)` : line;
+  const rule = place(approval).replace(/^.*[\\/]/, ""); // a folder would push the buttons out of sight
+  return `CodeForge: ${cut} [${visible([approval.decision.reason, rule].filter(Boolean).join(", "))}]`;
+}
+
+/** Where the rule stands that asks; empty for the built-in guard. */
+function place({ decision: { file, line } }: Approval): string {
+  return file && line ? `${file}:${line}` : file;
+}
+
+function short(title: string): string {
+  return SHORT[title] ?? title;
 }
 
 // Characters that would hide or turn around what the person reads are shown by their number.
@@ -113,5 +125,5 @@ function visible(text: string): string {
 }
 
 function chosen(question: ShowMessageRequestParams, title: string | undefined): MessageActionItem | null {
-  return question.actions?.find((action) => action.title === title) ?? null;
+  return question.actions?.find((action) => short(action.title) === title) ?? null;
 }

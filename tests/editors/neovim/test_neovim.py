@@ -114,8 +114,9 @@ def test_anything_but_a_clear_yes_in_the_float_changes_nothing() -> None:
         child.until("table.concat(Told, ' '):find('no question waits', 1, true) ~= nil")
 
 
-def test_an_answer_for_the_run_and_keys_from_the_settings() -> None:
-    with neovim(FIX) as child:
+def test_an_answer_for_the_run_one_for_good_and_keys_from_the_settings() -> None:
+    edits = [{"tool": "Edit", "arguments": EDIT}, {"tool": "Edit", "arguments": OTHER}, {"say": "Done."}]
+    with neovim(edits) as child:
         child.ready()
         child.lua(
             """
@@ -127,12 +128,20 @@ def test_an_answer_for_the_run_and_keys_from_the_settings() -> None:
         )
         child.until(lambda: ("OPENAI_API_KEY", "editor:Neovim") in child.known_keys())
         run_id = child.run()
-        child.lua("vim.api.nvim_set_current_win(...)", child.until(child.float)["window"])
+        shown = child.until(child.float)
+        assert re.search(
+            r"asked because: rule \d \(Edit: ask\) \(profile editor-interactive, \S+editor-interactive\.yaml:\d+\)",
+            shown["text"],
+        )
+        child.lua("vim.api.nvim_set_current_win(...)", shown["window"])
         child.nvim.feedkeys("r", "x")
+        shown = child.until(lambda: (found := child.float()) and "notes.txt" in found["text"] and found)
+        child.lua("vim.api.nvim_set_current_win(...)", shown["window"])
+        child.nvim.feedkeys("w", "x")
         record = child.ended(run_id)
-        assert [state for state, _ in answers(record)] == ["allowed"]
+        assert [state for state, _ in answers(record)] == ["allowed", "allowed"]
         verdicts = [e["payload"]["verdict"] for e in record["events"] if e["type"] == "approval.answered"]
-        assert verdicts == ["allow_run"]
+        assert verdicts == ["allow_run", "allow_always"]
         assert "from-neovim" not in str(record)
 
 

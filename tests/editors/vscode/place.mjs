@@ -26,6 +26,11 @@ const SCRIPT = [
   },
   { task: "notes", turns: [edit("notes.txt", "two", "TWO"), { say: "The notes were not mine to change." }] },
   { task: "typed", turns: [edit("app.py", '"world"', '"everybody"'), { say: "Everybody is greeted." }] },
+  {
+    task: "capitals",
+    turns: [edit("notes.txt", "one", "ONE"), edit("notes.txt", "two", "TWO"), { say: "The notes are loud now." }],
+  },
+  { task: "for good", turns: [edit("app.py", '"world"', '"people"'), { say: "People are greeted." }] },
   { task: "slow", turns: [{ say: "Thinking. ".repeat(200), delay: 2 }] },
 ];
 
@@ -119,6 +124,16 @@ class Place {
 
   read(name) {
     return readFileSync(join(this.workspace, name), "utf8");
+  }
+
+  /** Whether a text is in a file of ours: state, logs, settings, the workspace. */
+  written(text) {
+    const files = ["state", "config", "ws"].flatMap((folder) =>
+      readdirSync(join(this.home, folder), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath, entry.name)),
+    );
+    return files.some((file) => readFileSync(file).includes(text));
   }
 
   /** Waits until the editor has ended its sessions (it would open them again), then stops the daemons. Answers the

@@ -54,11 +54,15 @@ async function allows({ bench, place, check }) {
   await bench.toast(WANTS).waitFor();
   check((await bench.status("1 question waits")).includes("CodeForge"), "the status bar says that a question waits");
   const buttons = await bench.toast(WANTS).locator(".monaco-button").allTextContents();
-  check(buttons.join() === "Allow once,Deny,Show All", `the question has its buttons: ${buttons}`);
+  check(buttons.join() === "Allow once,This run,Always,Deny,Show", `the question has its buttons: ${buttons}`);
+  const cut = await bench.cutButtons(WANTS);
+  check(!cut.length, `no button is cut: ${cut.join() || "none"}`);
+  const message = await bench.toast(WANTS).locator(".notification-list-item-message").textContent();
+  check(/\[rule 4 \(Edit: ask\), editor-interactive\.yaml:\d+\]/.test(message), `it says which rule asks, and where it stands: ${message}`);
   await bench.shot("question");
-  await bench.click(WANTS, "Show All");
+  await bench.click(WANTS, "Show");
   await bench.page.locator('.tab[data-resource-name="change.diff"]').waitFor();
-  await bench.toast(WANTS).getByRole("button", { name: "Show All" }).waitFor({ state: "detached" });
+  await bench.toast(WANTS).getByRole("button", { name: "Show", exact: true }).waitFor({ state: "detached" });
   await bench.shot("change");
   check(place.read("greeting.py") === FILES["greeting.py"], "nothing is written while the question waits");
   await bench.click(WANTS, "Allow once");
@@ -196,6 +200,68 @@ async function rewinds({ bench, place, check }) {
   check(!(await bench.isDirty("greeting.py")), "its tab has no unsaved changes");
 }
 
+async function allowsTheRun({ bench, place, check }) {
+  await give({ bench }, "capitals, please");
+  await bench.click(WANTS, "This run");
+  await bench.toast("The notes are loud now.").waitFor();
+  await bench.dismiss("The notes are loud now.");
+  check(place.read("notes.txt") === "ONE\nTWO\n", "allowed for this run: the second edit of the file asks no more");
+  const answers = payloads(await lastRun({ place }), "approval.answered");
+  check(answers.length === 1 && answers[0].verdict === "allow_run", `the log has the one answer: ${answers.map((a) => a.verdict)}`);
+  await bench.file("notes.txt");
+  await rewind({ bench }, "capitals, please");
+  await give({ bench }, "capitals, please");
+  for (const text of ["one", "two"]) {
+    await bench.toast(WANTS).waitFor();
+    check(place.read("notes.txt").includes(text), "the next run is asked again");
+    await bench.click(WANTS, "Deny");
+  }
+  await bench.toast("The notes are loud now.").waitFor();
+  await bench.dismiss("The notes are loud now.");
+  const denied = payloads(await lastRun({ place }), "approval.answered");
+  check(denied.every((answer) => answer.state === "denied") && place.read("notes.txt") === FILES["notes.txt"], "and denied, each time");
+}
+
+async function allowsAlways({ bench, place, check }) {
+  await bench.file("app.py");
+  for (const [task, clicks] of [["greet for good", true], ["greet for good, once more", false]]) {
+    await give({ bench }, task);
+    if (clicks) await bench.click(WANTS, "Always");
+    await bench.toast("People are greeted.").waitFor();
+    await bench.dismiss("People are greeted.");
+    const answers = payloads(await lastRun({ place }), "approval.answered").map((answer) => answer.verdict);
+    check(answers.join() === (clicks ? "allow_always" : ""), clicks ? "always: answered once" : "and then never asked again");
+    check(place.read("app.py").includes('"people"'), "the edit is on disk");
+    await rewind({ bench }, task);
+  }
+  const [{ rules }] = place.codeforge("policy", "always");
+  check(rules.length === 1 && JSON.stringify(rules[0]).includes("app.py"), `the rule is as narrow as the question: ${JSON.stringify(rules[0])}`);
+  place.codeforge("policy", "forget", "0");
+}
+
+async function keepsKeys({ bench, place, check }) {
+  const value = "sk-typed-in-the-workbench-1234";
+  const ask = async (text) => {
+    await bench.command("Set or Forget API Key");
+    await bench.pick("MISTRAL_API_KEY");
+    await bench.answer("MISTRAL_API_KEY (empty: forget it)", text);
+  };
+  const source = () => place.codeforge("keys", "list")[0].keys.find((key) => key.name === "MISTRAL_API_KEY")?.source;
+  await ask(value);
+  await bench.toast("MISTRAL_API_KEY is kept").waitFor();
+  await bench.shot("key");
+  check(source() === "editor:code-server", `a key that is typed in reaches the server: ${source()}`);
+  const [{ pid }] = place.codeforge("daemon", "status");
+  process.kill(pid, "SIGKILL");
+  await bench.status("CodeForge: ready");
+  await place.until(() => source() === "editor:code-server");
+  check(source() === "editor:code-server", `it is kept by the editor and handed to the next server: ${source()}`);
+  check(!place.written(value), "it is in no log, state or setting of ours");
+  await ask("");
+  await bench.toast("MISTRAL_API_KEY is forgotten").waitFor();
+  check(source() === undefined, "and forgotten");
+}
+
 async function cancels({ bench, place, check }) {
   await give({ bench }, "something slow");
   const work = bench.page.locator(".notifications-toasts .notification-list-item", { hasText: "Cancel" }).first();
@@ -263,4 +329,4 @@ async function twoFolders({ bench, place, check }) {
 }
 
 export const WINDOW_OF_FOLDERS = { restricted, twoFolders };
-export const SCENES = { starts, searches, maps, allows, denies, closes, timesOut, answersHidden, keepsTyped, rewinds, cancels, survives, saysWhy };
+export const SCENES = { starts, searches, maps, allows, denies, closes, timesOut, answersHidden, keepsTyped, rewinds, allowsTheRun, allowsAlways, keepsKeys, cancels, survives, saysWhy };

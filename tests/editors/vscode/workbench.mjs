@@ -120,6 +120,12 @@ export class Workbench {
     await toast.waitFor({ state: "detached" }).catch(() => undefined); // the next one may read the same
   }
 
+  /** The buttons of a toast whose titles are cut. */
+  async cutButtons(text) {
+    const buttons = this.toast(text).locator(".monaco-button");
+    return buttons.evaluateAll((all) => all.filter((button) => button.scrollWidth > button.clientWidth).map((button) => button.textContent));
+  }
+
   /** Closes a toast without an answer. */
   async dismiss(text) {
     const toast = this.toast(text);
