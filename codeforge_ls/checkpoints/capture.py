@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from codeforge_ls.checkpoints.importing import Importer
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import joined, parent_of, quoted, unquoted
 from codeforge_ls.checkpoints.reading import MAX_FILE_BYTES, Folders, Found, Skip, read_file
 from codeforge_ls.checkpoints.shadow import Shadow
 from codeforge_ls.checkpoints.stamps import Stamp, Stamps, permissions, stamp_of, trusted
 from codeforge_ls.checkpoints.units import Cache, Unit
+from codeforge_ls.checkpoints.writing import Writer
 from codeforge_ls.model.checkpoints import SkippedPath
 
 MAX_NEW_BYTES = 2 << 30  # more in one snapshot is a data set, not a project
@@ -51,14 +51,14 @@ class TooMuch(Exception):
 
 
 class Capture:
-    """Takes one picture through ``importer``; ``save`` is for when that has finished."""
+    """Takes one picture through ``writing``; ``save`` is for when that has finished."""
 
     def __init__(
-        self, shadow: Shadow, root: bytes, importer: Importer, cache: Cache, progress: Progress
+        self, shadow: Shadow, root: bytes, writing: Writer, cache: Cache, progress: Progress
     ) -> None:
         self._shadow = shadow
         self._root = root
-        self._importer = importer
+        self._writing = writing
         self._cache = cache
         self._progress = progress
         self._picture = Picture()
@@ -88,7 +88,7 @@ class Capture:
         for name, inside in owners.items():
             unit = Unit(self._shadow, self._root, name)
             folders = Folders(unit.folder)
-            tree = self._importer.tree(f"{unit.reference}-known", picture.units[name])
+            tree = self._writing.tree(f"{unit.reference}-known", picture.units[name])
             for path in inside:
                 found = self._found(unit, path, folders)
                 if joined(name, path) in new and not tree.holds(path):
@@ -113,7 +113,7 @@ class Capture:
         return self._picture
 
     def save(self) -> None:
-        """Remember what was seen, once the importer has finished."""
+        """Remember what was seen, once all is written."""
         for unit, stamps in self._seen:
             unit.keep(stamps, self._cache)
 
@@ -181,7 +181,7 @@ class Capture:
         In the order of their names: a parent that was a file is gone before its children come.
         """
         self._check_size(unit, wanted)
-        tree = self._importer.tree(unit.reference, stamps.tree)
+        tree = self._writing.tree(unit.reference, stamps.tree)
         for number, path in enumerate(sorted({*wanted, *left})):
             if number % 64 == 0:
                 self._shadow.cancellation.check()
