@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,9 +105,13 @@ class MountPoints:
                     Path(os.fsdecode(name)).rmdir()
             self.ledger.unlink()
 
-    def _write_down(self, paths: Iterable[Path]) -> None:
-        if self.ledger is not None:
+    def _write_down(self, paths: Collection[Path]) -> None:
+        if self.ledger is None:
+            return
+        if paths:
             self.ledger.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+        else:  # not an empty one: file systems flush what is written into a file that was emptied
+            self.ledger.unlink(missing_ok=True)
 
     def hold(self, paths: Sequence[Path]) -> list[Path]:
         """Make the missing ones (folders); returns those that are ours to remove."""

@@ -85,17 +85,24 @@ class Sandbox:
         """
         backend = self._checked(command)
         token = secrets.token_hex(8)
-        making = asyncio.ensure_future(asyncio.to_thread(self._enforcement, backend, command.limits))
+
+        def prepared() -> Job:
+            env = environment(command, token)
+            return Job(
+                command, env, token, self._enforcement(backend, command.limits), self._groups, on_output
+            )
+
+        preparing = asyncio.ensure_future(asyncio.to_thread(prepared))
         try:
-            enforcement = await asyncio.shield(making)
+            job = await asyncio.shield(preparing)
         except asyncio.CancelledError:
-            (await making).remove()
+            (await preparing).enforcement.remove()
             raise
         try:
-            env = await asyncio.to_thread(environment, command, token)
-            return await backend.run(Job(command, env, token, enforcement, self._groups, on_output))
+            return await backend.run(job)
         finally:
-            await asyncio.shield(asyncio.to_thread(enforcement.remove))
+            if job.enforcement.holds:
+                await asyncio.shield(asyncio.to_thread(job.enforcement.remove))
 
     async def release(self, run: str = "") -> None:
         """Nothing more comes of this run (empty: of any): what is kept warm for it ends."""
