@@ -15,6 +15,7 @@ from pathlib import Path
 
 from codeforge_ls.config import user_config_dir
 from codeforge_ls.sandbox.command import CommandSpec
+from codeforge_ls.sandbox.copying import Copy
 from codeforge_ls.sandbox.environment import virtual_environments
 from codeforge_ls.sandbox.layer import Layer
 
@@ -175,8 +176,7 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path
     for place in hidden_places(spec, hidden):
         line += _mask(place)
     if spec.layer is not None:
-        line += ["--overlay-src", str(workspace), "--overlay", str(spec.layer.upper), str(spec.layer.work)]
-        line += [str(workspace)]
+        line += _in_place(spec.layer, str(workspace))
         # what is in .git is one whole and is not merged file by file
         for place in (workspace / ".git", workspace / ".codeforge"):
             line += [] if os.path.lexists(place) else ["--tmpfs", str(place), "--remount-ro", str(place)]
@@ -190,6 +190,13 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path
     for place in spec.masked:
         line += _mask(place)
     return [*line, "--setenv", "XDG_CACHE_HOME", "/tmp/cache", "--chdir", cwd, "--"]  # noqa: S108 - as above
+
+
+def _in_place(layer: Layer, workspace: str) -> list[str]:
+    """The layer where the command expects the workspace."""
+    if isinstance(layer, Copy):
+        return ["--bind", str(layer.upper), workspace]
+    return ["--overlay-src", workspace, "--overlay", str(layer.upper), str(layer.work), workspace]
 
 
 def programs_in(search_path: str) -> Iterator[str]:
