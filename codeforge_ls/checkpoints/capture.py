@@ -63,6 +63,7 @@ class Capture:
         self._progress = progress
         self._picture = Picture()
         self._new_bytes = 0
+        self._stored = 0  # files of the units before
         self._seen: list[tuple[Unit, Stamps]] = []
 
     def everything(self, forced: Collection[bytes]) -> Picture:
@@ -185,7 +186,7 @@ class Capture:
         for number, path in enumerate(sorted({*wanted, *left})):
             if number % 64 == 0:
                 self._shadow.cancellation.check()
-                self._progress(number, len(wanted))
+                self._progress(self._stored + number, self._stored + len(wanted))
             found = None if path in left else self._found(unit, path, folders)
             if found is not None:
                 tree.put(path, found.mode, found.content)
@@ -195,6 +196,7 @@ class Capture:
             elif stamps.entries.pop(path, None) is not None:
                 tree.delete(path)
                 stamps.unsaved += 1
+        self._stored += len(wanted)
         stamps.tree = self._picture.units[unit.name] = tree.end()
         self._seen.append((unit, stamps))
 
