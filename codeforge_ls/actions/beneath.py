@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from codeforge_ls.folders import open_parent
+from codeforge_ls.checkpoints.folders import open_parent
 from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.errors import Conflict, InvalidInput, LimitReached
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codeforge_ls.folders import open_parent
+from codeforge_ls.checkpoints.folders import open_parent
 from codeforge_ls.model.actions import content_hash
 
 ABSENT = ""

@@ -12,11 +12,11 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from codeforge_ls.checkpoints.folders import open_parent
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import parents
 from codeforge_ls.checkpoints.reading import EXECUTABLE, LINK
 from codeforge_ls.checkpoints.shadow import blob_id
-from codeforge_ls.folders import open_parent
 
 ABSENT_MODE = "000000"
 
