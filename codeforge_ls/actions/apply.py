@@ -27,7 +27,6 @@ from codeforge_ls.model.limits import ExecMode, Execution, NetworkMode
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.policy.masking import shielded
 from codeforge_ls.sandbox import CommandResult, CommandSpec, Sandbox
-from codeforge_ls.sandbox.layer import Layer
 from codeforge_ls.store import Store
 
 log = logging.getLogger(__name__)
@@ -165,9 +164,10 @@ class Applier:
         """Run a command on a layer over the workspace and merge the layer if the command succeeds."""
         began = time.time_ns()
         before = await self._checkpoint(action, ())
-        layer = await asyncio.to_thread(Layer.make, self.layers)
+        spec = await self._spec(action, line, layers, execution)
+        layer = await self.sandbox.layer(spec, self.layers)
         try:
-            spec = replace(await self._spec(action, line, layers, execution), layer=layer)
+            spec = replace(spec, layer=layer)
             result = await self.sandbox.run(spec, on_output)
             if _failed(result):
                 return _ran(Outcome.FAILED, spec, result, "; nothing was merged", before, ())

@@ -1,8 +1,6 @@
 """Reading and writing one file below a root, never through a link that appeared meanwhile.
 
-The policy has judged the real path. The folder is opened by ``openat2``, which follows no link and leaves no root, and
-where the kernel has no such call part by part without following links: a part swapped for a link since then makes
-the operation fail, not go astray.
+The policy has judged the real path; its folder is opened by ``folders.open_parent``.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from codeforge_ls.actions.folders import open_folder
+from codeforge_ls.checkpoints.folders import open_parent
 from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.errors import Conflict, InvalidInput, LimitReached
 
@@ -56,7 +54,7 @@ def write_file(root: str, path: str, data: bytes | None, base_hash: str | None, 
                 _replace(folder, name, data, temporary, keep_mode=present is not None)
             elif present is not None:
                 os.unlink(name, dir_fd=folder)
-            os.fsync(folder)
+            _sync(folder)
     except OSError as error:
         raise Conflict(
             f"{path} could not be written: {error.strerror}.", hint="Nothing was changed."
@@ -70,6 +68,16 @@ def sweep(root: str, journal: Path) -> None:
         if left.endswith(".codeforge"):
             with _parent(root, left) as (folder, name):
                 os.unlink(name, dir_fd=folder)
+
+
+def _sync(folder: int) -> None:
+    """Names in a folder on disk. One that may be crossed but not listed has no such call."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _present(folder: int, name: str, shown: str) -> bytes | None:
@@ -119,14 +127,9 @@ def _replace(folder: int, name: str, data: bytes, temporary: str, *, keep_mode: 
 @contextlib.contextmanager
 def _parent(root: str, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
     """The open folder that holds ``path``, and its last part; with ``create`` missing folders are made."""
-    above, _, name = path.rpartition("/")
-    if name in ("", ".", ".."):
+    if path.rpartition("/")[2] in ("", ".", ".."):
         raise InvalidInput(f"{path!r} names no file.", data={"field": "path"})
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        folder = open_folder(top, above, create=create)
-    finally:
-        os.close(top)
+    folder, name = open_parent(root, path, create=create)
     try:
         yield folder, name
     finally:

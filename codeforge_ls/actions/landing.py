@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from codeforge_ls.checkpoints.folders import open_parent
 from codeforge_ls.model.actions import content_hash
 
 ABSENT = ""
@@ -114,16 +115,8 @@ class Ground:
 
     @contextlib.contextmanager
     def _parent(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        *parts, name = path.split("/")
-        folder = os.open(self._root, _FOLDER)
+        folder, name = open_parent(self._root, path, create=create)
         try:
-            for part in parts:
-                if create:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                inner = os.open(part, _FOLDER, dir_fd=folder)
-                os.close(folder)
-                folder = inner
             yield folder, name
         finally:
             os.close(folder)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from codeforge_ls.checkpoints.importing import Importer
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import joined, parent_of, quoted, unquoted
 from codeforge_ls.checkpoints.reading import MAX_FILE_BYTES, Folders, Found, Skip, read_file
 from codeforge_ls.checkpoints.shadow import Shadow
 from codeforge_ls.checkpoints.stamps import Stamp, Stamps, permissions, stamp_of, trusted
 from codeforge_ls.checkpoints.units import Cache, Unit
+from codeforge_ls.checkpoints.writing import Writer
 from codeforge_ls.model.checkpoints import SkippedPath
 
 MAX_NEW_BYTES = 2 << 30  # more in one snapshot is a data set, not a project
@@ -51,18 +51,19 @@ class TooMuch(Exception):
 
 
 class Capture:
-    """Takes one picture through ``importer``; ``save`` is for when that has finished."""
+    """Takes one picture through ``writing``; ``save`` is for when that has finished."""
 
     def __init__(
-        self, shadow: Shadow, root: bytes, importer: Importer, cache: Cache, progress: Progress
+        self, shadow: Shadow, root: bytes, writing: Writer, cache: Cache, progress: Progress
     ) -> None:
         self._shadow = shadow
         self._root = root
-        self._importer = importer
+        self._writing = writing
         self._cache = cache
         self._progress = progress
         self._picture = Picture()
         self._new_bytes = 0
+        self._stored = 0  # files of the units before
         self._seen: list[tuple[Unit, Stamps]] = []
 
     def everything(self, forced: Collection[bytes]) -> Picture:
@@ -88,7 +89,7 @@ class Capture:
         for name, inside in owners.items():
             unit = Unit(self._shadow, self._root, name)
             folders = Folders(unit.folder)
-            tree = self._importer.tree(f"{unit.reference}-known", picture.units[name])
+            tree = self._writing.tree(f"{unit.reference}-known", picture.units[name])
             for path in inside:
                 found = self._found(unit, path, folders)
                 if joined(name, path) in new and not tree.holds(path):
@@ -113,7 +114,7 @@ class Capture:
         return self._picture
 
     def save(self) -> None:
-        """Remember what was seen, once the importer has finished."""
+        """Remember what was seen, once all is written."""
         for unit, stamps in self._seen:
             unit.keep(stamps, self._cache)
 
@@ -181,11 +182,11 @@ class Capture:
         In the order of their names: a parent that was a file is gone before its children come.
         """
         self._check_size(unit, wanted)
-        tree = self._importer.tree(unit.reference, stamps.tree)
+        tree = self._writing.tree(unit.reference, stamps.tree)
         for number, path in enumerate(sorted({*wanted, *left})):
             if number % 64 == 0:
                 self._shadow.cancellation.check()
-                self._progress(number, len(wanted))
+                self._progress(self._stored + number, self._stored + len(wanted))
             found = None if path in left else self._found(unit, path, folders)
             if found is not None:
                 tree.put(path, found.mode, found.content)
@@ -195,6 +196,7 @@ class Capture:
             elif stamps.entries.pop(path, None) is not None:
                 tree.delete(path)
                 stamps.unsaved += 1
+        self._stored += len(wanted)
         stamps.tree = self._picture.units[unit.name] = tree.end()
         self._seen.append((unit, stamps))
 

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from codeforge_ls.checkpoints.capture import Picture
-from codeforge_ls.checkpoints.importing import Importer
 from codeforge_ls.checkpoints.meta import META, MODES, Meta, decode_modes, encode_modes
 from codeforge_ls.checkpoints.names import REFS, quoted, stream_ref, unquoted
 from codeforge_ls.checkpoints.shadow import EMPTY_TREE, Contents, Shadow
 from codeforge_ls.checkpoints.units import Unit
+from codeforge_ls.checkpoints.writing import Writer
 from codeforge_ls.git import GitFailed
 from codeforge_ls.model.base import new_id
 from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind, SkippedPath
@@ -52,7 +52,7 @@ class Stored:
 
 def record(
     shadow: Shadow,
-    writing: Importer,
+    writing: Writer,
     root: bytes,
     picture: Picture,
     purpose: Purpose,

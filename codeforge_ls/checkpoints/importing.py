@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 
 from codeforge_ls import git
 from codeforge_ls.checkpoints.shadow import EMPTY_TREE, Shadow
+from codeforge_ls.checkpoints.writing import FILE, FOLDER, committer
 from codeforge_ls.model.errors import Unavailable
 
-FOLDER, FILE = "040000", "100644"
 TIMEOUT = git.DEFAULT_TIMEOUT * 5
 AT_ONCE = 1 << 18  # bytes
 # It frees each file's memory only to ask for it again: for glibc that is a system call each, a third of its time.
@@ -40,7 +39,8 @@ class Importer:
         """Move ``reference`` from ``parent`` to a new commit of trees and files by name; returns the commit."""
         text = message.encode()
         self.order(
-            b"commit %s\nmark :1\n%sdata %d\n%s\n" % (reference.encode(), _committer(), len(text), text)
+            b"commit %s\nmark :1\ncommitter %s\ndata %d\n%s\n"
+            % (reference.encode(), committer(), len(text), text)
         )
         if parent:
             self.order(b"from %s\ndeleteall\n" % parent.encode())
@@ -150,7 +150,7 @@ class ImportedTree:
         if self._begun:
             return
         self._begun = True
-        self._importer.order(b"commit %s\n%sdata 0\n" % (self._reference.encode(), _committer()))
+        self._importer.order(b"commit %s\ncommitter %s\ndata 0\n" % (self._reference.encode(), committer()))
         if self._base != EMPTY_TREE:
             self._importer.order(b'M %s %s ""\n' % (FOLDER.encode(), self._base.encode()))
 
@@ -160,10 +160,6 @@ def importer(shadow: Shadow) -> Iterator[Importer]:
     """Write into the shadow repository; what was not finished at the end is dropped."""
     with contextlib.ExitStack() as stack:
         yield Importer(shadow, stack)
-
-
-def _committer() -> bytes:
-    return b"committer codeforge <codeforge@localhost> %d +0000\n" % int(time.time())
 
 
 def _quoted(path: bytes) -> bytes:

@@ -1,25 +1,24 @@
 """Change files in the workspace so that nobody ever sees half a file and no link leads us elsewhere.
 
-Every operation walks to the parent folder with one open per part, none of which follows a link, and then works
-relative to that folder: a part swapped for a link meanwhile makes the operation fail, not go astray.
+Every operation opens the parent folder without following a link (``folders.open_parent``) and works relative to it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from codeforge_ls.checkpoints.folders import open_parent
 from codeforge_ls.checkpoints.meta import standard_bits
 from codeforge_ls.checkpoints.names import parents
 from codeforge_ls.checkpoints.reading import EXECUTABLE, LINK
 from codeforge_ls.checkpoints.shadow import blob_id
 
 ABSENT_MODE = "000000"
-# O_PATH (Linux) also passes folders that may be crossed but not listed.
-_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -131,22 +130,14 @@ class Placing:
 
     @contextlib.contextmanager
     def _parent(self, path: bytes, *, create: bool = False) -> Iterator[tuple[int, bytes]]:
-        folder = os.open(self._root, _FOLDER)
         try:
-            *parts, name = path.split(b"/")
-            for part in parts:
-                if create:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                try:
-                    inner = os.open(part, _FOLDER, dir_fd=folder)
-                except FileNotFoundError:
-                    raise
-                except OSError as error:
-                    raise Blocked from error  # a link or a file where the folder was
-                os.close(folder)
-                folder = inner
-            yield folder, name
+            folder, name = open_parent(os.fsdecode(self._root), os.fsdecode(path), create=create)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise Blocked from error  # a link or a file where the folder was
+            raise
+        try:
+            yield folder, os.fsencode(name)
         finally:
             os.close(folder)
 

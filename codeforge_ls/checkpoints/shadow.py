@@ -84,6 +84,11 @@ class Shadow:
         whole = (self.folder / "HEAD").is_file() and (self.folder / "objects").is_dir()
         return whole and attributes.is_file() and attributes.read_text() == ATTRIBUTES
 
+    def is_new(self) -> bool:
+        """Whether nothing was ever stored here, or nothing of it is left."""
+        parts = ("objects/pack/*.pack", "objects/??", "refs/codeforge*", "packed-refs", "codeforge/stamps-*")
+        return not any(True for part in parts for _ in self.folder.glob(part))
+
     def _create(self) -> None:
         self.folder.chmod(0o700)
         git.call(

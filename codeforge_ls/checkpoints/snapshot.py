@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from codeforge_ls.checkpoints import history
 from codeforge_ls.checkpoints.capture import Capture, Picture, Progress, TooMuch
 from codeforge_ls.checkpoints.history import Purpose
-from codeforge_ls.checkpoints.importing import Importer, importer
+from codeforge_ls.checkpoints.importing import importer
+from codeforge_ls.checkpoints.packing import Packer
 from codeforge_ls.checkpoints.shadow import Shadow
 from codeforge_ls.checkpoints.units import Cache
+from codeforge_ls.checkpoints.writing import Writer
 from codeforge_ls.git import GitFailed
 from codeforge_ls.model.checkpoints import Checkpoint, SkippedPath
 
@@ -111,7 +113,8 @@ class Snapshots:
     def _taken(
         self, take: Callable[[Capture], Picture], purpose: Purpose | None, outside: Collection[SkippedPath]
     ) -> tuple[Picture, Checkpoint | None]:
-        with importer(self.shadow) as writing:
+        new = self.shadow.is_new()
+        with contextlib.nullcontext(Packer(self.shadow)) if new else importer(self.shadow) as writing:
             capture = Capture(self.shadow, self.root, writing, self.memory.cache, self.progress)
             picture = take(capture)
             checkpoint = self._recorded(writing, picture, purpose, outside) if purpose else None
@@ -120,7 +123,7 @@ class Snapshots:
         return picture, checkpoint
 
     def _recorded(
-        self, writing: Importer, picture: Picture, purpose: Purpose, outside: Collection[SkippedPath]
+        self, writing: Writer, picture: Picture, purpose: Purpose, outside: Collection[SkippedPath]
     ) -> Checkpoint:
         return history.record(self.shadow, writing, self.root, picture, purpose, outside)
 

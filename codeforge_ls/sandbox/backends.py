@@ -17,6 +17,7 @@ from codeforge_ls.sandbox import bubblewrap, landlock
 from codeforge_ls.sandbox.command import CommandResult, CommandSpec
 from codeforge_ls.sandbox.enforcement import Enforcement
 from codeforge_ls.sandbox.environment import command_line
+from codeforge_ls.sandbox.layer import Layers
 from codeforge_ls.sandbox.process import ProcessGroups
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ class Job:
 
 
 class Backend(Protocol):
-    """One way to run commands. ``isolates``: it cuts the network and keeps writes in the workspace; ``layers``: it
-    can run in hybrid mode; ``limits_itself``: memory, processors and processes are held by it."""
+    """One way to run commands. ``isolates``: it cuts the network and keeps writes in the workspace; ``layers``: how
+    it can run in hybrid mode; ``limits_itself``: memory, processors and processes are held by it."""
 
     name: str
     isolates: bool
-    layers: bool
+    layers: Layers
     limits_itself: bool
 
     async def run(self, job: Job) -> CommandResult:
@@ -69,7 +70,7 @@ class _Processes:
 class Plain(_Processes):
     """No isolation: a process group with limits and a scrubbed environment."""
 
-    name, isolates, layers = "none", False, False
+    name, isolates, layers = "none", False, Layers.NONE
 
     async def run(self, job: Job) -> CommandResult:
         """Run it as it is."""
@@ -81,11 +82,11 @@ class Plain(_Processes):
 
 
 class Bubblewrap(_Processes):
-    """Namespaces by ``bwrap``; with a ``bwrap`` that knows overlays also hybrid mode."""
+    """Namespaces by ``bwrap``. ``layers``: an overlay where this ``bwrap`` can mount one here, else a copy."""
 
     name, isolates = "bubblewrap", True
 
-    def __init__(self, program: str, mounts: bubblewrap.MountPoints, *, layers: bool) -> None:
+    def __init__(self, program: str, mounts: bubblewrap.MountPoints, layers: Layers) -> None:
         self._program, self._mounts, self.layers = program, mounts, layers
 
     async def run(self, job: Job) -> CommandResult:
@@ -103,8 +104,14 @@ class Bubblewrap(_Processes):
                 enforcement=job.enforcement,
             )  # fmt: skip
         finally:
-            self._mounts.release(held)
-            _remove_planted(bubblewrap.planted(workspace) - before)
+            await asyncio.shield(asyncio.to_thread(self._cleaned, job, workspace, before, held))
+
+    def _cleaned(self, job: Job, workspace: Path, before: set[Path], held: list[Path]) -> None:
+        """Take away what was made for the command, and what it left that makes git run programs."""
+        # First the last process: a folder that is still mounted over somewhere takes the kernel 3 ms to remove.
+        job.enforcement.remove()
+        self._mounts.release(held)
+        _remove_planted(bubblewrap.planted(workspace) - before)
 
     def _prepared(self, job: Job) -> tuple[Path, set[Path], list[Path], list[str]]:
         """The workspace, what of git's is there that makes it run programs, the mount points held, the command line."""
@@ -131,7 +138,7 @@ class Bubblewrap(_Processes):
 class Landlocked(_Processes):
     """Landlock and seccomp, taken on by the thread that starts the command."""
 
-    name, isolates, layers = "landlock", True, False
+    name, isolates, layers = "landlock", True, Layers.NONE
 
     async def run(self, job: Job) -> CommandResult:
         """Run it with its rights, and a folder of its own for temporary files."""

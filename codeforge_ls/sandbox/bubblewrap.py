@@ -9,12 +9,13 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeforge_ls.config import user_config_dir
 from codeforge_ls.sandbox.command import CommandSpec
+from codeforge_ls.sandbox.copying import Copy
 from codeforge_ls.sandbox.environment import virtual_environments
 from codeforge_ls.sandbox.layer import Layer
 
@@ -105,9 +106,13 @@ class MountPoints:
                     Path(os.fsdecode(name)).rmdir()
             self.ledger.unlink()
 
-    def _write_down(self, paths: Iterable[Path]) -> None:
-        if self.ledger is not None:
+    def _write_down(self, paths: Collection[Path]) -> None:
+        if self.ledger is None:
+            return
+        if paths:
             self.ledger.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+        else:  # not an empty one: file systems flush what is written into a file that was emptied
+            self.ledger.unlink(missing_ok=True)
 
     def hold(self, paths: Sequence[Path]) -> list[Path]:
         """Make the missing ones (folders); returns those that are ours to remove."""
@@ -171,8 +176,7 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path
     for place in hidden_places(spec, hidden):
         line += _mask(place)
     if spec.layer is not None:
-        line += ["--overlay-src", str(workspace), "--overlay", str(spec.layer.upper), str(spec.layer.work)]
-        line += [str(workspace)]
+        line += _in_place(spec.layer, str(workspace))
         # what is in .git is one whole and is not merged file by file
         for place in (workspace / ".git", workspace / ".codeforge"):
             line += [] if os.path.lexists(place) else ["--tmpfs", str(place), "--remount-ro", str(place)]
@@ -186,6 +190,13 @@ def arguments(bwrap: str, spec: CommandSpec, hidden: Sequence[Path], search_path
     for place in spec.masked:
         line += _mask(place)
     return [*line, "--setenv", "XDG_CACHE_HOME", "/tmp/cache", "--chdir", cwd, "--"]  # noqa: S108 - as above
+
+
+def _in_place(layer: Layer, workspace: str) -> list[str]:
+    """The layer where the command expects the workspace."""
+    if isinstance(layer, Copy):
+        return ["--bind", str(layer.upper), workspace]
+    return ["--overlay-src", workspace, "--overlay", str(layer.upper), str(layer.work), workspace]
 
 
 def programs_in(search_path: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from codeforge_ls.model.limits import ResourceLimits
 from codeforge_ls.sandbox import bubblewrap
 from codeforge_ls.sandbox.backends import Job
 from codeforge_ls.sandbox.command import CommandResult, CommandSpec
+from codeforge_ls.sandbox.layer import Layers
 from codeforge_ls.sandbox.process import ProcessGroups
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class _Container:
 class Containers:
     """Containers of one workspace. ``scope`` is its id, by which they are found again."""
 
-    name, isolates, layers, limits_itself = "docker", True, False, True
+    name, isolates, layers, limits_itself = "docker", True, Layers.COPY, True
 
     def __init__(self, program: str, image: str, scope: str, mounts: bubblewrap.MountPoints) -> None:
         self._program, self._image, self._scope, self._mounts = program, image, scope, mounts
@@ -90,7 +91,15 @@ class Containers:
         return ""
 
     async def run(self, job: Job) -> CommandResult:
-        """Run it in the container of its run. A command that had to be killed takes its container along."""
+        """Run it in the container of its run. A command that had to be killed takes its container along, and so does
+        one on a layer: another command has another layer."""
+        try:
+            return await self._run(job)
+        finally:
+            if job.spec.layer is not None:
+                await asyncio.shield(asyncio.ensure_future(self._drop(job.spec.run)))
+
+    async def _run(self, job: Job) -> CommandResult:
         container = await self._container(job.spec)
         result = await self._execute(job, container)
         if result.exit_code and _GONE.search(result.output) and not await self._alive(container):
@@ -145,7 +154,9 @@ class Containers:
         workspace = await asyncio.to_thread(spec.workspace.resolve)
         token = os.urandom(4).hex()
         run = re.sub(r"[^A-Za-z0-9_.-]", "-", spec.run) or "workspace"
-        held = await asyncio.to_thread(self._mounts.hold, bubblewrap.must_exist(workspace))
+        # In a layer nothing that is absent needs to be pinned: what is protected is not merged.
+        needed = [] if spec.layer else bubblewrap.must_exist(workspace)
+        held = await asyncio.to_thread(self._mounts.hold, needed)
         container = _Container(f"codeforge-{run}-{token}", workspace, _shape(spec, held), held)
         try:
             await self._cli("run", *self._options(container.name, workspace, spec), timeout=CLI_SECONDS)
@@ -172,10 +183,9 @@ class Containers:
         line += ["--memory", memory, "--memory-swap", memory] if limits.memory_mb else []
         line += ["--pids-limit", str(limits.pids_limit)] if limits.pids_limit else []
         line += ["--cpus", f"{limits.cpu_quota / 1000:g}"] if limits.cpu_quota else []
-        line += ["--mount", _bind(workspace, workspace)]
-        if (
-            workspace / ".git" / "HEAD"
-        ).is_file():  # a mount of its own, so that it cannot be renamed and made anew
+        line += ["--mount", _bind(spec.layer.upper if spec.layer else workspace, workspace)]
+        if spec.layer is None and (workspace / ".git" / "HEAD").is_file():
+            # a mount of its own, so that it cannot be renamed and made anew
             line += ["--mount", _bind(workspace / ".git", workspace / ".git")]
         for place in bubblewrap.pinned(workspace, spec):
             line += ["--mount", f"{_bind(place, place)},readonly"]
@@ -233,7 +243,13 @@ class Containers:
 
 def _shape(spec: CommandSpec, held: list[Path]) -> tuple[object, ...]:
     """What a container cannot change any more. Mount points that are there because of it make no difference."""
-    return spec.limits, spec.network, frozenset(spec.masked) - {*held}, frozenset(spec.readonly) - {*held}
+    return (
+        spec.layer,
+        spec.limits,
+        spec.network,
+        frozenset(spec.masked) - {*held},
+        frozenset(spec.readonly) - {*held},
+    )
 
 
 def _bind(source: Path, target: Path) -> str:

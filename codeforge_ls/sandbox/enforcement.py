@@ -71,6 +71,11 @@ class Enforcement:
         """Which limit the kernel enforced, in words; empty for none."""
         return self.group.broken(self.limits) if self.group else ""
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is still a group of its own."""
+        return self.group is not None and any(folder.is_dir() for folder in self.group.folders)
+
     def remove(self) -> None:
         """End all that is left in the group, and the group."""
         if self.group is not None:

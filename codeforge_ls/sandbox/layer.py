@@ -18,6 +18,14 @@ from pathlib import Path
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
 
 
+class Layers(StrEnum):
+    """How a backend can run commands in hybrid mode."""
+
+    NONE = "none"
+    OVERLAY = "overlay"
+    COPY = "copy"
+
+
 class ChangeKind(StrEnum):
     """What a layer does to a path."""
 

@@ -13,11 +13,12 @@ from codeforge_ls.model.errors import CodeForgeError
 from codeforge_ls.sandbox import bubblewrap, cgroup, landlock
 from codeforge_ls.sandbox.backends import Backend, Bubblewrap, Landlocked, Plain
 from codeforge_ls.sandbox.docker import Containers
-from codeforge_ls.sandbox.layer import Layer
+from codeforge_ls.sandbox.layer import Layer, Layers
 from codeforge_ls.sandbox.process import ProcessGroups
 from codeforge_ls.sandbox.sandbox import Sandbox
 
 PROBE_SECONDS = 10.0
+COPIES = "hybrid mode copies the workspace for each command, which takes as long as `cp -a`"
 LANDLOCK_HOLDS = (
     "Landlock {version} and seccomp; nothing new can be made directly in a folder that holds protected files, such as "
     "the root, git works read-only, and the permission bits of your files are not protected"
@@ -82,7 +83,7 @@ async def survey(settings: SandboxSettings, place: Place) -> AsyncIterator[Found
     if problem := await containers.problem():
         yield Found("docker", problem, None)
     else:
-        yield Found("docker", f"{settings.engine} with the image {settings.image}", containers)
+        yield Found("docker", f"{settings.engine} with the image {settings.image}; {COPIES}", containers)
 
 
 async def _bubblewrap(place: Place, mounts: bubblewrap.MountPoints) -> Found:
@@ -94,13 +95,13 @@ async def _bubblewrap(place: Place, mounts: bubblewrap.MountPoints) -> Found:
     for program in programs:
         if not (problem := await _no_layers(program, place)):
             return Found(
-                "bubblewrap", f"{program} works, with layers", Bubblewrap(program, mounts, layers=True)
+                "bubblewrap", f"{program} works, with layers", Bubblewrap(program, mounts, Layers.OVERLAY)
             )
         problems.append(f"{program}: {problem}")
     for program in programs:
         if not await _problem(bubblewrap.probe_arguments(program)):
-            why = f"{program} works, but there is no hybrid mode ({'; '.join(problems)})"
-            return Found("bubblewrap", why, Bubblewrap(program, mounts, layers=False))
+            why = f"{program} works; {COPIES}, as no overlay can be mounted ({'; '.join(problems)})"
+            return Found("bubblewrap", why, Bubblewrap(program, mounts, Layers.COPY))
     return Found("bubblewrap", f"it does not work here: {'; '.join(problems)}", None)
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from codeforge_ls.model.errors import InvalidInput, Unavailable
 from codeforge_ls.model.limits import ExecMode, ResourceLimits
 from codeforge_ls.sandbox.backends import Backend, Job
 from codeforge_ls.sandbox.cgroup import ControlGroup, ControlGroups
 from codeforge_ls.sandbox.command import CommandResult, CommandSpec
+from codeforge_ls.sandbox.copying import Copy, has_foreign
 from codeforge_ls.sandbox.enforcement import Enforcement
 from codeforge_ls.sandbox.environment import environment
+from codeforge_ls.sandbox.layer import Layer, Layers
 from codeforge_ls.sandbox.process import ProcessGroups
 
 log = logging.getLogger(__name__)
@@ -69,11 +73,41 @@ class Sandbox:
             raise Unavailable(
                 f"The mode {mode.value} needs a sandbox, and none works here: {self.why}.", hint=HINT
             )
-        if mode is ExecMode.HYBRID and not (self._backend and self._backend.layers):
+        if mode is ExecMode.HYBRID and not (self._backend and self._backend.layers is not Layers.NONE):
             raise Unavailable(
-                f"The mode hybrid needs bubblewrap with overlays (0.11), and {self.name} has none: {self.why}.",
-                hint="pip install 'codeforge-ls[sandbox]' brings one; or use the mode mount or sandbox.",
+                f"The mode hybrid needs bubblewrap or containers, and {self.name} can show a command no other tree "
+                f"in place of the workspace: {self.why}.",
+                hint="pip install 'codeforge-ls[sandbox]' brings bubblewrap; or use the mode mount or sandbox.",
             )
+
+    async def layer(self, command: CommandSpec, within: Path) -> Layer:
+        """A new layer for this command of hybrid mode, in a folder of ours.
+
+        Raises ``LimitReached`` where the workspace is too large to be copied, ``Unavailable`` where none can be made.
+        """
+        stop = threading.Event()
+        making = asyncio.ensure_future(asyncio.to_thread(self._layer, command, within, stop))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait({making})
+            if making.exception() is None:
+                making.result().remove()
+            raise
+
+    def _layer(self, command: CommandSpec, within: Path, stop: threading.Event) -> Layer:
+        workspace = command.workspace.resolve()
+        overlay = self._backend is not None and self._backend.layers is Layers.OVERLAY
+        try:
+            if overlay and not has_foreign(workspace):
+                return Layer.make(within)
+            return Copy.of(workspace, within, command.masked, stop)
+        except OSError as error:
+            raise Unavailable(
+                f"No layer for hybrid mode can be made in {within}: {error.strerror}.",
+                hint="Look at the space and the permissions there, or use the mode mount or sandbox.",
+            ) from error
 
     async def run(
         self, command: CommandSpec, on_output: Callable[[str], None] | None = None
@@ -85,17 +119,24 @@ class Sandbox:
         """
         backend = self._checked(command)
         token = secrets.token_hex(8)
-        making = asyncio.ensure_future(asyncio.to_thread(self._enforcement, backend, command.limits))
+
+        def prepared() -> Job:
+            env = environment(command, token)
+            return Job(
+                command, env, token, self._enforcement(backend, command.limits), self._groups, on_output
+            )
+
+        preparing = asyncio.ensure_future(asyncio.to_thread(prepared))
         try:
-            enforcement = await asyncio.shield(making)
+            job = await asyncio.shield(preparing)
         except asyncio.CancelledError:
-            (await making).remove()
+            (await preparing).enforcement.remove()
             raise
         try:
-            env = await asyncio.to_thread(environment, command, token)
-            return await backend.run(Job(command, env, token, enforcement, self._groups, on_output))
+            return await backend.run(job)
         finally:
-            await asyncio.shield(asyncio.to_thread(enforcement.remove))
+            if job.enforcement.holds:
+                await asyncio.shield(asyncio.to_thread(job.enforcement.remove))
 
     async def release(self, run: str = "") -> None:
         """Nothing more comes of this run (empty: of any): what is kept warm for it ends."""

@@ -10,8 +10,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from codeforge_ls import git
-from codeforge_ls.checkpoints import Checkpoints, retention
+from codeforge_ls.checkpoints import Checkpoints, packing, retention
 from codeforge_ls.checkpoints.shadow import Shadow
 from tests.checkpoints.scene import repository, take, tree, write
 
@@ -70,6 +72,47 @@ def _beyond_the_longest_path(top: Path) -> int:
     os.close(os.open("file.txt", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
     os.close(folder)
     return len(str(top)) + 2 * 5000 + len("/file.txt")
+
+
+@pytest.mark.parametrize("most", [packing.MOST, 500])
+async def test_the_first_pack_is_as_git_would_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """[F11] It is made without git: git names every tree and file alike, finds nothing wrong, and goes on from it.
+
+    With ``most`` bytes a pack is full and the next one begins.
+    """
+    monkeypatch.setattr(packing, "MOST", most)
+    ws, state = repository(tmp_path / "ws"), tmp_path / "state"
+    odd = [b"a", b"a.b", b"a-b", b"a0", b"new\nline", b'quo"te', b"back\\slash", b"\xff\xfe", "ü".encode()]
+    for number, name in enumerate(odd):
+        write(ws / os.fsdecode(name), b"%d\n" % number)
+        write(ws / os.fsdecode(name + b".d/" + name), b"same\n")
+    write(ws / "empty", b"")
+    write(ws / "run.sh", "true\n", 0o755)
+    (ws / "link").symlink_to("a/b/c")
+    for size in (15, 16, 2047, 2048, 300_000):  # where the head of an entry becomes a byte longer
+        write(ws / f"size{size}", os.urandom(size // 2).hex().encode() + b"x" * (size % 2))
+    before = tree(ws)
+    checkpoints = Checkpoints(ws, state)
+    first = await take(checkpoints)
+
+    shadow = Shadow(state / "shadow.git", git.Cancellation())
+    packs = list(shadow.folder.glob("objects/pack/*.pack"))
+    assert len(packs) > 3 if most == 500 else len(packs) == 1
+    assert not list(shadow.folder.glob("objects/??"))
+    index = {"GIT_INDEX_FILE": str(tmp_path / "index"), "GIT_WORK_TREE": str(ws)}
+    shadow.git("add", "--all", folder=ws, environment=index)
+    assert shadow.git("rev-parse", f"{first.commit}:u0") == shadow.git("write-tree", environment=index)
+    said = shadow.git("fsck", "--full", "--strict", "--no-dangling")
+    assert not said, said
+    shadow.git("verify-pack", *map(str, packs))
+
+    write(ws / "a", "agent\n")
+    (ws / "link").unlink()
+    await take(checkpoints)
+    assert not (await checkpoints.restore(first, "run:1")).conflicts
+    assert tree(ws) == before
 
 
 async def test_links_of_both_kinds(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ class Agent:
 
     def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
         self.process, self.name = process, name
+        self.notices: list[Json] = []
         self._ids = itertools.count(1)
         self._waiting: dict[int, queue.Queue[Json]] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -81,7 +82,9 @@ class Agent:
         with open(self.process.stdout.fileno(), "rb", closefd=False) as stream:
             for line in stream:
                 message = json.loads(line)
-                if "method" not in message and (waiting := self._waiting.get(message.get("id"))):
+                if "method" in message and "id" not in message:
+                    self.notices.append(message)
+                elif "method" not in message and (waiting := self._waiting.get(message.get("id"))):
                     waiting.put(message)
         for waiting in list(self._waiting.values()):
             waiting.put({"error": {"code": 0, "message": "the connection ended"}})

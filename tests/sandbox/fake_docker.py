@@ -1,6 +1,7 @@
 """A program that takes docker's command line, writes down each call and behaves: containers are files in a folder.
 
-``exec`` runs the command on this machine, which is why it takes the last word and never the script around it.
+``exec`` runs the command on this machine, which is why it takes the last word and never the script around it, and in
+the folder that is mounted where the command expects to be.
 ``DOCKER_FAKE`` names the folder; a file ``broken`` in it holds what the engine says in place of an answer.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ VALUED = {
     "--network", "--memory", "--memory-swap", "--pids-limit", "--cpus", "--mount", "--entrypoint", "--pull",
     "--filter", "--format",
 }  # fmt: skip
+MOUNT = re.compile(r"type=bind,source=(?P<source>[^,]+),target=(?P<target>[^,]+)")
 PLAIN = {"--detach", "--init", "--read-only", "--all", "--quiet", "--force"}
 
 
@@ -77,7 +80,10 @@ def main() -> None:
         if rest[0] not in containers():
             sys.exit(f"Error response from daemon: No such container: {rest[0]}")
         env = {name: os.environ[name] for name in options.get("--env", [])} | {"PATH": os.environ["PATH"]}
-        done = subprocess.run(["sh", "-c", rest[-1]], cwd=options["--workdir"][0], env=env, check=False)
+        made = containers()[rest[0]]
+        mounts = dict(MOUNT.search(mount).group("target", "source") for mount in made["--mount"])
+        cwd = mounts[options["--workdir"][0]]
+        done = subprocess.run(["sh", "-c", rest[-1]], cwd=cwd, env=env, check=False)
         sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
     else:
         sys.exit(f"docker: {verb!r} is not a docker command")

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,35 @@ def test_version_2_is_used_where_a_group_above_us_gives_its_controllers(tmp_path
     assert ("memory", "memory.max", str(1 << 20)) in values
     assert ("cpu", "cpu.max", "150000 100000") in values
     assert ("pids", "pids.max", str(9 + cgroup.SLACK)) in values
+
+
+def test_a_real_group_of_version_2_holds_all_that_a_command_starts_and_ends_it_at_once() -> None:
+    """Its members need none of the controllers, which on a machine of version 1 are not to be had in version 2."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    tops = [Path(place) for _, place, kind, *_ in mounts if kind == "cgroup2"]
+    if not (top := next((top for top in tops if os.access(top / "cgroup.procs", os.W_OK)), None)):
+        pytest.skip(f"no hierarchy of version 2 may be written here: {tops}")
+    group = cgroup.ControlGroups(2, {"none": top}).make(ResourceLimits())
+    (folder,) = group.folders
+    with subprocess.Popen(
+        ["sh", "-c", "read _; setsid sleep 371 & sleep 371"], stdin=subprocess.PIPE
+    ) as shell:
+        try:
+            assert shell.stdin
+            group.place(shell.pid)
+            shell.stdin.write(b"\n")
+            shell.stdin.flush()
+            end = time.monotonic() + 10
+            while len(members := (folder / "cgroup.procs").read_text().split()) < 3:
+                assert time.monotonic() < end, members
+                time.sleep(0.01)
+        finally:
+            group.remove()
+        assert shell.wait(10) == -9
+    assert not folder.exists()
+    assert not [pid for pid in members if Path(f"/proc/{pid}/cmdline").exists() and _sleeps(int(pid))]
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether it is one of those, and not a dead one that nobody has waited for."""
+    return b"371" in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -327,7 +327,7 @@ async def test_a_machine_without_bubblewrap_takes_landlock_and_without_both_says
         if mode is ExecMode.SANDBOX:
             assert (await automatic.run(spec)).exit_code == 0
         else:
-            with pytest.raises(Unavailable, match="needs bubblewrap with overlays"):
+            with pytest.raises(Unavailable, match="needs bubblewrap or containers"):
                 await automatic.run(spec)
 
     monkeypatch.setattr(landlock, "version", lambda: 2)

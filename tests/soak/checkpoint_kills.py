@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from codeforge_ls.model.checkpoints import Checkpoint, CheckpointKind
 from tests.checkpoints.scene import dot_git, repository, take, tree, write
 from tests.soak.report import Part
 
-KINDS = ("snapshot", "restore", "cleanup")
+KINDS = ("first snapshot", "snapshot", "restore", "cleanup")
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES, OLD_STREAMS = 60, 3
 OUTLASTS = 1.15  # the last moment of a kill, in durations of the undisturbed work: some come too late
@@ -32,7 +33,7 @@ async def prove(part: Part, *, kills: int, seconds: float) -> None:
     with part.timed():
         for kind in KINDS:
             with tempfile.TemporaryDirectory(prefix="cfkills") as folder:
-                ground = _Ground(Path(folder).resolve(), kind, part)
+                ground = (_New if kind == "first snapshot" else _Ground)(Path(folder).resolve(), kind, part)
                 await ground.begin()
                 number = hit = 0
                 while hit < kills and time.monotonic() < ends:
@@ -69,15 +70,10 @@ class _Ground:
 
     async def one(self, number: int, moment: float) -> bool:
         """One kill and all its questions; whether it was at work."""
-        self.where = f"kill {number} of a {self.kind}, at {moment * OUTLASTS:.0%} of its {self.usual:.2f} s"
         self._change(number)
         kept = await self._old_streams(number) if self.kind == "cleanup" else self.first
         changed = tree(self.ws)
-        took = self._kill_after(moment * OUTLASTS * self.usual)
-        at_work = took is None
-        self.usual = took or self.usual  # the machine is not equally busy all the time
-        self.part.count(f"kills of a {self.kind} {'at work' if at_work else 'that was over'}")
-        self._expect(dot_git(self.ws / ".git") == self.git, "the user's .git changed")
+        at_work = self._killed(number, moment)
         for path, content in tree(self.ws).items():
             leftover = path.rpartition(b"/")[2].startswith(b".codeforge-")
             whole = content in (self.wanted.get(path), changed.get(path), ("empty folder",))
@@ -87,6 +83,15 @@ class _Ground:
         except Exception as error:
             self.part.fail(f"{self.where}: the next call failed: {error!r}")
         return at_work
+
+    def _killed(self, number: int, moment: float) -> bool:
+        """Whether the kill met it at work."""
+        self.where = f"kill {number} of a {self.kind}, at {moment * OUTLASTS:.0%} of its {self.usual:.2f} s"
+        took = self._kill_after(moment * OUTLASTS * self.usual)
+        self.usual = took or self.usual  # the machine is not equally busy all the time
+        self.part.count(f"kills of a {self.kind} {'that was over' if took else 'at work'}")
+        self._expect(dot_git(self.ws / ".git") == self.git, "the user's .git changed")
+        return took is None
 
     async def _next_calls(self, changed: dict[bytes, tuple[Any, ...]], kept: Checkpoint) -> None:
         finished = await self.checkpoints.recover()
@@ -170,3 +175,32 @@ class _Ground:
     def _expect(self, holds: bool, text: str) -> None:
         if not holds:
             self.part.fail(f"{self.where}: {text}")
+
+
+class _New(_Ground):
+    """A workspace without checkpoints: the first snapshot makes its pack without git."""
+
+    async def begin(self) -> None:
+        """How long it takes."""
+        self._change(0)
+        self.usual = self._kill_after(None) or self.usual
+
+    async def one(self, number: int, moment: float) -> bool:
+        """One kill; the next process takes a checkpoint to which everything comes back."""
+        shutil.rmtree(self.state, ignore_errors=True)
+        self._change(number)
+        before = tree(self.ws)
+        at_work = self._killed(number, moment)
+        self._expect(tree(self.ws) == before, "the workspace changed")
+        self.checkpoints = Checkpoints(self.ws, self.state)
+        try:
+            taken = await take(self.checkpoints, "run:after")
+            self._change(-number)
+            restored = await self.checkpoints.restore(taken, "run:after")
+            self._expect(not restored.conflicts and tree(self.ws) == before, "it did not come back")
+        except Exception as error:
+            self.part.fail(f"{self.where}: the next call failed: {error!r}")
+        left = list((self.state / "shadow.git").rglob("tmp_*"))
+        self._expect(not left, f"left behind: {left}")
+        await self.end()
+        return at_work

@@ -18,15 +18,15 @@ LATER = 2 * 3600.0  # seconds; streams of the last hour are never dropped for sp
 async def main(what: str, ws: Path, state: Path) -> None:
     """``what``, once somebody says so. Prints how long it took."""
     checkpoints = Checkpoints(ws, state)
-    first = (await checkpoints.known())[0]
+    known = await checkpoints.known() if what == "restore" else []
     git.git_program()
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.monotonic()
-    if what == "snapshot":
+    if what in ("first snapshot", "snapshot"):
         await checkpoints.create("run:killed", label="", kind=CheckpointKind.ACTION)
     elif what == "restore":
-        await checkpoints.restore(first, "run:killed")
+        await checkpoints.restore(known[0], "run:killed")
     else:
         shadow = Shadow(state / "shadow.git", git.Cancellation())
         with shadow.locked():

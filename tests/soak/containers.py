@@ -8,10 +8,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from codeforge_ls.config import SandboxSettings
-from codeforge_ls.model.limits import ResourceLimits
+from codeforge_ls.model.limits import ExecMode, ResourceLimits
 from codeforge_ls.sandbox import CommandResult, CommandSpec, Place, Sandbox, probe
 from tests.soak.engine import IMAGE, Engine
 from tests.soak.ground import Ground
@@ -19,6 +21,13 @@ from tests.soak.report import Part
 
 LIMITS = ResourceLimits(memory_mb=100, pids_limit=30, cpu_quota=300, output_mb=4)
 EXECS = 25
+
+
+class Check(Protocol):
+    """Notes a case, and that it failed."""
+
+    def __call__(self, what: str, *, holds: bool, seen: object) -> None:
+        """``holds``: it is as it must be."""
 
 
 async def prove(part: Part) -> None:
@@ -128,6 +137,7 @@ async def _proofs(part: Part, ground: Ground, engine: Engine) -> None:
     part.facts["exec into a warm container"] = (
         f"p50 {statistics.median(seconds) * 1e3:.0f} ms, least {min(seconds) * 1e3:.0f} ms (bar 250)"
     )
+    await _hybrid(part, ground, sandbox, check)
     await sandbox.release("run-1")
     check("the end of a run", holds=_containers(engine) == [], seen=_containers(engine))
     await run("true", run="run-3")
@@ -136,6 +146,37 @@ async def _proofs(part: Part, ground: Ground, engine: Engine) -> None:
     await sandbox.release()
     check("the user's .git", holds=ground.git_picture() == git_before, seen="changed")
     check("mount points", holds=not (root / ".codeforge").exists(), seen=sorted(root.iterdir()))
+
+
+async def _hybrid(part: Part, ground: Ground, sandbox: Sandbox, check: Check) -> None:
+    """Hybrid mode: a command changes its copy, the workspace only by the merge of what succeeded."""
+    copies, root = ground.base / "layers", ground.root
+    (root / "host").write_text("host\n")
+    before, seconds = ground.picture(), list[float]()
+    for number in range(5):
+        command = (
+            f"cat host .env; echo {number} > new; rm host; mkdir -p a/b; echo d > a/b/d; echo x > .git/config"
+        )
+        asked = CommandSpec(
+            command, root, root, 30, masked=(root / ".env",), limits=LIMITS, run="run-1", mode=ExecMode.HYBRID
+        )
+        began = time.perf_counter()
+        layer = await sandbox.layer(asked, copies)
+        result = await sandbox.run(replace(asked, layer=layer))
+        seconds.append(time.perf_counter() - began)
+        changes = [(one.path, one.kind.value) for one in layer.changes(root)]
+        wanted = [("host", "delete"), ("a", "folder"), ("a/b", "folder"), ("a/b/d", "file"), ("new", "file")]
+        check("hybrid: what changed", holds=changes == wanted, seen=(changes, result))
+        check("hybrid: .git", holds="can't create .git/config" in result.output, seen=result)
+        check("hybrid: what it saw", holds=result.output.startswith("host\n"), seen=result)
+        check("hybrid: a secret", holds="SECRET" not in result.output, seen=result)
+        check("hybrid: its content", holds=(layer.upper / "new").read_text() == f"{number}\n", seen=result)
+        layer.remove()
+        check("hybrid: nothing is left", holds=not list(copies.iterdir()), seen=list(copies.iterdir()))
+    check("hybrid: the workspace", holds=ground.picture() == before, seen="changed")
+    part.facts["a command of hybrid mode, with copy and container of its own"] = (
+        f"p50 {statistics.median(seconds) * 1e3:.0f} ms, least {min(seconds) * 1e3:.0f} ms"
+    )
 
 
 async def _sandbox(part: Part) -> Sandbox:

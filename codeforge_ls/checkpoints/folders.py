@@ -1,4 +1,7 @@
-"""Opening a folder below another without following a link: one call of the kernel, or part by part."""
+"""Opening the folder of a path below a root without following a link: one call of the kernel, or part by part.
+
+A part that was swapped for a link since the path was judged makes the operation fail, not go astray.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_PATH (Linux) also passes folders that may be crossed but not listed.
+_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENAT2 = 437  # the same number on every architecture of Linux but alpha
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08  # linux/openat2.h
 _TRIES = 8  # EAGAIN: something was renamed meanwhile; then part by part
@@ -23,14 +27,23 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def open_folder(top: int, path: str, *, create: bool = False) -> int:
-    """A descriptor of the folder ``path`` (relative, no ``..``) below the open folder ``top``.
+def open_parent(root: str, path: str, *, create: bool = False) -> tuple[int, str]:
+    """A descriptor of the folder that holds ``path`` (relative, no ``..``) below ``root``, and the last part of it.
 
-    With ``create`` missing folders are made. Raises ``OSError``: ``ELOOP`` or ``ENOTDIR`` where a part is a link,
-    ``EXDEV`` where it would leave ``top``.
+    It serves to work on names in that folder, which need not be readable for that. With ``create`` missing folders are
+    made. Raises ``OSError``: ``ELOOP`` or ``ENOTDIR`` where a part is a link or a file, ``EXDEV`` where it would leave.
     """
-    if not path or path == ".":
-        return os.open(".", _FLAGS, dir_fd=top)
+    above, _, name = path.rpartition("/")
+    top = os.open(root, _FLAGS)
+    try:
+        return _open_folder(top, above, create=create), name
+    finally:
+        os.close(top)
+
+
+def _open_folder(top: int, path: str, *, create: bool) -> int:
+    if not path:
+        return os.dup(top)
     if has_openat2():
         try:
             return _openat2(top, path)
@@ -80,7 +93,7 @@ def _openat2(top: int, path: str, *, own: bool = False) -> int:
 
 
 def _by_parts(top: int, parts: list[str], *, create: bool) -> int:
-    folder = os.open(".", _FLAGS, dir_fd=top)
+    folder = os.dup(top)
     try:
         for part in parts:
             if part in ("", ".."):  # an absolute path, or one that leaves
