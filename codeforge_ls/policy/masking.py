@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from codeforge_ls.model.policy import Decision, PolicyLayer, ToolCall
-from codeforge_ls.policy.evaluate import evaluate
+from codeforge_ls.model.policy import Decision, PolicyLayer
+from codeforge_ls.policy.evaluate import Evaluator
 from codeforge_ls.policy.globs import matches_any_folded
 from codeforge_ls.policy.guard import Access, protected
-from codeforge_ls.policy.paths import KnownFolders
 from codeforge_ls.policy.rules import ANY_TOOL
 
 _SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".tox", ".mypy_cache"})
@@ -33,15 +32,12 @@ def shielded(root: Path, layers: Sequence[PolicyLayer] = ()) -> Shielded:
     """
     extra = [glob for layer in layers for glob in layer.profile.protected_paths]
     closed = list(_closed_to_reading(layers))
-    known = KnownFolders(root)
+    evaluator = Evaluator(layers, root)
 
     def must_be_hidden(path: str) -> bool:
         if protected(path, Access.NAME, extra):
             return True
-        call = ToolCall(tool="Read", path=path)
-        return (
-            matches_any_folded(closed, path) and evaluate(layers, call, root, known).decision is Decision.DENY
-        )
+        return matches_any_folded(closed, path) and evaluator.of_path("Read", path) is Decision.DENY
 
     hidden: list[Path] = []
     fixed: list[Path] = []
