@@ -66,6 +66,11 @@ def speaks_of_commands(rule: PermissionRule) -> bool:
     )
 
 
+def judges_commands(rule: PermissionRule) -> bool:
+    """Whether what the rule is about, and its examples name, is a command; else it is a path."""
+    return rule.specifier.tool == "Bash" or speaks_of_commands(rule)
+
+
 def only_spelled_out(rule: PermissionRule) -> bool:
     """Whether the rule is about whole command lines and about no other command."""
     return bool(rule.command_exact) and not (rule.command_allow or rule.specifier.sub_pattern is not None)
