@@ -60,7 +60,8 @@ class _Subject:
 
 
 def evaluate(layers: Sequence[PolicyLayer], call: ToolCall, root: Path) -> PolicyDecision:
-    """The decision of all layers on one call: the strictest, and the first of equals. No layer means deny.
+    """The decision of all layers on one call: the strictest, and the first of equals (of two that ask, one that asks
+    each time). No layer means deny.
 
     ``path`` is workspace-relative, absolute or a ``file:`` URI (for a command: its working folder). Reads the file
     system only to follow links. Takes under 1 ms once the shell parser is loaded (``syntax.warm``). Never raises.
@@ -198,13 +199,19 @@ def _strictest(layers: Sequence[PolicyLayer], subject: _Subject) -> tuple[Verdic
         found = (_judge(layer.profile, subject), layer)
         if found[0].decision is Decision.ASK and allowed and layer.scope in _ANSWERABLE:
             found = (allowed[1], allowed[0])
-        if best is None or found[0].decision.strictness > best[0].decision.strictness:
+        if best is None or _weight(*found) > _weight(*best):
             best = found
     assert best is not None  # noqa: S101 - evaluate has looked
     for layer, said in standing:
         if said.decision.strictness > best[0].decision.strictness:
             best = (said, layer)
     return best
+
+
+def _weight(verdict: Verdict, layer: PolicyLayer) -> tuple[int, bool]:
+    """Strictest last; of two that ask the one whose question no standing answer settles."""
+    for_good = layer.scope in _ANSWERABLE or verdict.decision is not Decision.ASK
+    return verdict.decision.strictness, not for_good
 
 
 def _explicit(layer: PolicyLayer, subject: _Subject) -> Verdict | None:
