@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from codeforge_ls.model.policy import Decision, PermissionRule, PolicyMode, PolicyProfile
 from codeforge_ls.policy.globs import matches_any, matches_any_folded
@@ -44,8 +45,13 @@ class Verdict:
 
 def fallback(profile: PolicyProfile) -> Verdict:
     """What the mode says where no rule matched."""
-    decision = _FALLBACK.get(profile.mode, Decision.ASK)
-    return Verdict(decision, -1, None, f"no rule matched; mode {profile.mode.value} means {decision.value}")
+    return _of_mode(profile.mode)
+
+
+@cache
+def _of_mode(mode: PolicyMode) -> Verdict:
+    decision = _FALLBACK.get(mode, Decision.ASK)
+    return Verdict(decision, -1, None, f"no rule matched; mode {mode.value} means {decision.value}")
 
 
 def said(index: int, rule: PermissionRule, about: str = "") -> Verdict:
