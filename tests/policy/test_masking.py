@@ -152,21 +152,23 @@ def test_only_local_file_systems_are_trusted(tmp_path: Path) -> None:
     assert there in (None, tmp_path.stat().st_dev)
 
 
-def test_a_command_does_not_see_a_secret_that_was_made_while_the_run_was_at_work() -> None:
+def test_a_command_does_not_see_a_secret_that_was_made_a_moment_before() -> None:
     grep = "grep -rs hunter2 shop; grep -rs plainly shop"
-    commands = [{"tool": "Bash", "arguments": {"command": grep}, "delay": delay} for delay in (0, 4)]
     with ground_of(approvals_timeout_seconds=20) as ground:
-        ground.play(*commands, {"say": "Done."})
         editor = ground.editor(person="allow")
-        run_id = editor.command("run.start", task="look", profile="free")["run_id"]
-        ground.wait_for_event(editor, run_id, "run.toolcall.result")
-        time.sleep(COARSE_NS / 1e9)  # until then every folder is read each time
+
+        def looked() -> str:
+            ground.play({"tool": "Bash", "arguments": {"command": grep}}, {"say": "Done."})
+            run_id = editor.command("run.start", task="look", profile="free")["run_id"]
+            ground.wait_for_event(editor, run_id, "run.completed")
+            events = editor.command("run.get", run_id=run_id, limit=2000)["events"]
+            (result,) = [e["payload"]["applied"] for e in events if e["type"] == "run.toolcall.result"]
+            return str(result["output"])
+
+        settled(ground.root)
+        assert "plainly" not in looked()
         (ground.root / "shop" / "server.key").write_text("hunter2-do-not-show\n")
         (ground.root / "shop" / "notes.txt").write_text("plainly\n")
-        ground.wait_for_event(editor, run_id, "run.completed")
-        events = editor.command("run.get", run_id=run_id, limit=2000)["events"]
-        outputs = [e["payload"]["applied"]["output"] for e in events if e["type"] == "run.toolcall.result"]
-        assert len(outputs) == 2
-        assert "plainly" not in outputs[0]
-        assert "shop/notes.txt:plainly" in outputs[1]
-        assert "hunter2" not in "".join(outputs)
+        output = looked()
+        assert "shop/notes.txt:plainly" in output
+        assert "hunter2" not in output
