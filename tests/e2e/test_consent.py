@@ -239,7 +239,7 @@ def test_an_approval_is_used_once_and_only_people_answer(asked: tuple[Ground, Ed
 
 
 def test_always_answers_what_is_alike_and_leaves_the_other_open_questions_standing() -> None:
-    with ground_of(approvals_timeout_seconds=60, runs_max_concurrent=4) as ground:
+    with ground_of(approvals_timeout_seconds=110, runs_max_concurrent=4) as ground:
         policy(ground, "asks", ASKS)
         editor = ground.editor(person="never")
         lines = {"first": "echo x", "second": "echo x", "third": "echo y", "fourth": "echo z"}
@@ -254,7 +254,7 @@ def test_always_answers_what_is_alike_and_leaves_the_other_open_questions_standi
         def opened() -> dict[str, Json]:
             return {one["stream"]: one for one in editor.command("approval.list")["approvals"]}
 
-        ground.wait(lambda: len(opened()) == 4)
+        ground.wait(lambda: len(opened()) == 4, 60)
         questions = {name: opened()[f"run:{run_id}"] for name, run_id in runs.items()}
         editor.command("approval.answer", approval_id=questions["first"]["id"], verdict="allow_always")
         for name in ("first", "second"):
