@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -50,6 +51,10 @@ NEUTRAL_ENVIRONMENT: Mapping[str, str] = {
     "GIT_PAGER": "cat",
     "LC_ALL": "C",
 }
+# Files in a work tree that git opens for its rules. It would wait for a writer where one is a pipe.
+RULE_FILES = frozenset({".gitignore", ".gitattributes"})
+READS_RULES = frozenset({"add", "check-attr", "check-ignore", "diff", "grep", "ls-files", "status"})
+PATIENCE = 1.0  # seconds of such a call, after which it is looked for what it may wait on
 DIFFING = frozenset({"diff", "diff-tree", "diff-index", "diff-files", "log", "show"})
 # These never look at file contents through a filter; all others pay one look at the configured filters.
 FILTERLESS = frozenset(
@@ -223,7 +228,8 @@ def call(
 ) -> bytes:
     """Run one git command to its end and return its output; blocking, for threads.
 
-    Raises GitFailed when the exit code is not in ``accept`` or after ``timeout`` s, Stopped when cancelled.
+    Raises GitFailed when the exit code is not in ``accept``, after ``timeout`` s, or after about a second when it waits
+    on a pipe; Stopped when cancelled.
     """
     with started(
         folder,
@@ -234,7 +240,7 @@ def call(
         inherit=inherit,
     ) as process:
         try:
-            output, errors = process.communicate(stdin, timeout)
+            output, errors = finished(process, folder, arguments[0], stdin, timeout)
         except subprocess.TimeoutExpired as error:
             raise GitFailed(f"git {arguments[0]} did not end within {timeout:g} s.") from error
     if cancellation:
@@ -242,6 +248,38 @@ def call(
     if process.returncode not in accept:
         raise failure(arguments[0], process.returncode, errors)
     return output
+
+
+def finished(
+    process: subprocess.Popen[bytes], worktree: Path, command: str, stdin: bytes, timeout: float
+) -> tuple[bytes, bytes]:
+    """What a git process prints until it ends. Raises ``subprocess.TimeoutExpired`` after ``timeout`` s, and GitFailed
+    as soon as it is known that it waits for a rule file that is a pipe; the caller kills it."""
+    patience = min(PATIENCE, timeout) if command in READS_RULES else timeout
+    try:
+        return process.communicate(stdin, patience)
+    except subprocess.TimeoutExpired:
+        if patience == timeout:
+            raise
+    if pipe := waited_on(worktree):
+        raise GitFailed(
+            f"{pipe} is a pipe, for which git {command} would wait.",
+            hint="Remove it: git reads its rules from regular files.",
+            data={"file": pipe},
+        )
+    return process.communicate(timeout=timeout - patience)
+
+
+def waited_on(worktree: Path) -> str | None:
+    """A rule file of a work tree that is a pipe, as an absolute path; None where there is none."""
+    for folder, folders, names in os.walk(worktree):
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in RULE_FILES.intersection(names):
+            path = os.path.join(folder, name)  # noqa: PTH118 - thousands of folders
+            with contextlib.suppress(OSError):
+                if stat.S_ISFIFO(os.lstat(path).st_mode):
+                    return path
+    return None
 
 
 def failure(command: str, status: int, errors: bytes) -> GitFailed:

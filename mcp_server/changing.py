@@ -8,6 +8,7 @@ from codeforge_ls.model.actions import FileChange, Outcome
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.checkpoints import CheckpointKind
 from codeforge_ls.model.errors import CodeForgeError, error_from_json
+from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.runs import Run
 from mcp_server.shown import LIST_CHARS, Shown, cut, head, omitted, within
 
@@ -69,7 +70,9 @@ def show_start(raw: JsonObject) -> Shown:
     tightened = f", tightened by {' and '.join(profiles[1:])}" if profiles[1:] else ""
     profile = f"profile {profiles[0] if profiles else ''}{tightened}"
     settings = f"{profile}, mode {facts.mode}, model {facts.model}"
-    return Shown(f"started {facts.run_id} ({settings}); follow it with get_run", facts)
+    commands = raw.get("execution")
+    how = f"; commands run in {Execution.model_validate(commands).text}" if isinstance(commands, dict) else ""
+    return Shown(f"started {facts.run_id} ({settings}{how}); follow it with get_run", facts)
 
 
 class RunFacts(Frozen):

@@ -53,6 +53,9 @@ class Arguments(ArgModelBase):
         )
 
 
+ListOfText = Annotated[list[str], LooseJson]
+
+
 class Edit(Arguments):
     """One edit, told apart by what it has: ``old_text`` and ``new_text``, or ``content``."""
 
@@ -71,7 +74,15 @@ class Place(Arguments):
     column: Whole = 1
 
 
-ListOfText = Annotated[list[str], LooseJson]
+class Tighten(Arguments):
+    """What a run may do less than its policy says: tools by name, and limits."""
+
+    deny: ListOfText | None = None
+    ask: ListOfText | None = None
+    max_steps: Whole | None = None
+    max_cost: float | None = None
+    max_seconds: float | None = None
+    no_network: bool | None = None
 
 
 def arguments_schema(model: type[BaseModel]) -> Schema:
@@ -98,9 +109,14 @@ def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Sc
             target = definitions[node["$ref"].rpartition("/")[2]]
             inlined = {key: value for key, value in target.items() if key != "description"}
             return walk({**inlined, **{key: value for key, value in node.items() if key != "$ref"}})
-        if optional_null and {"type": "null"} in node.get("anyOf", ()):
-            return walk(without_null(node))
-        return {key: inside(key, value) for key, value in node.items() if key not in leave}
+        if {"type": "null"} in node.get("anyOf", ()):
+            return walk(without_null(node)) if optional_null else or_null(node)
+        kept = {key: inside(key, value) for key, value in node.items() if key not in leave}
+        if kept.get("default", 0) in ("", []) or kept.get("default") is False:
+            del kept["default"]  # absent means nothing anyway
+        if not optional_null and "enum" in kept:
+            del kept["type"]  # the values say it; models that read arguments want both
+        return kept
 
     def inside(key: str, value: Any) -> Any:
         return {name: walk(one) for name, one in value.items()} if key == "properties" else walk(value)
@@ -109,6 +125,12 @@ def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Sc
         real = next(choice for choice in node["anyOf"] if choice != {"type": "null"})
         kept = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         return {**real, **kept}
+
+    def or_null(node: Schema) -> Schema:
+        """The short way to say that a plain value may be null."""
+        kinds = [choice.get("type") for choice in node["anyOf"]]
+        plain_choices = all(choice.keys() == {"type"} for choice in node["anyOf"])
+        return {"type": kinds} if plain_choices else {**node, "anyOf": walk(node["anyOf"])}
 
     plain: Schema = walk({key: value for key, value in schema.items() if key != "description"})
     return plain

@@ -15,6 +15,7 @@ from codeforge_ls import redaction
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
 from codeforge_ls.model.index import Relation
+from codeforge_ls.model.limits import ExecMode
 from mcp_server import changing, looking
 from mcp_server.calls import (
     MAX_TEXT,
@@ -31,6 +32,7 @@ from mcp_server.schemas import (
     ListOfText,
     LooseJson,
     Place,
+    Tighten,
     Whole,
     arguments_schema,
     result_schema,
@@ -52,14 +54,14 @@ class SearchCode(Arguments):
 
     query: Annotated[str, _about("Words, identifiers or a question")]
     limit: Annotated[Whole, _about("Hits, 1 to 50")] = 10
-    path_glob: Annotated[str | None, _about("Only matching files, such as src/**/*.py")] = None
-    group_by: Annotated[Literal["chunk", "file"], _about("One hit per chunk or per file")] = "chunk"
+    path_glob: Annotated[str | None, _about("Only files such as src/**/*.py")] = None
+    group_by: Annotated[Literal["chunk", "file"], _about("A hit per chunk or file")] = "chunk"
 
 
 class DrawMap(Arguments):
     """Arguments of repo_map."""
 
-    budget_tokens: Annotated[Whole, _about("Size of the map, 64 to 16384")] = 1024
+    budget_tokens: Annotated[Whole, _about("64 to 16384")] = 1024
     focus: Annotated[ListOfText, _about("Paths to rank higher")] = []  # noqa: RUF012 - pydantic copies it
     query: Annotated[str, _about("Words to rank by")] = ""
 
@@ -75,7 +77,7 @@ class ReadCode(Arguments):
 class SymbolInfo(Arguments):
     """Arguments of symbol_info."""
 
-    name: Annotated[str | None, _about("Symbol name; or give position")] = None
+    name: Annotated[str | None, _about("Its name, or give position")] = None
     position: Annotated[Place | None, LooseJson, _about("1-based place of a use or definition")] = None
     relation: Annotated[Relation, _about("What to know of it")] = "definition"
 
@@ -86,22 +88,24 @@ class ApplyEdits(Arguments):
     edits: Annotated[
         list[Edit], LooseJson, _about("Each: old_text (exact, unique) and new_text, or whole content")
     ]
-    dry_run: Annotated[bool, _about("Show the diff, change nothing")] = False
+    dry_run: Annotated[bool, _about("Only show the diff")] = False
 
 
 class StartRun(Arguments):
     """Arguments of start_run."""
 
-    task: Annotated[str, _about("What is to be done, and how to check it")]
-    profile: Annotated[str | None, _about("Policy profile; it can only tighten")] = None
-    mode: Annotated[str | None, _about("Agent mode, coder by default")] = None
+    task: Annotated[str, _about("What to do, and how to check it")]
+    profile: Annotated[str | None, _about("Policy profile; only tightens")] = None
+    mode: Annotated[str | None, _about("Agent mode, else coder")] = None
+    tighten: Annotated[Tighten | None, LooseJson, _about("Tighter than the policy")] = None
+    exec_mode: Annotated[ExecMode | None, _about("How commands run")] = None
 
 
 class GetRun(Arguments):
     """Arguments of get_run."""
 
     run_id: Annotated[str, _about("From start_run")]
-    cursor: Annotated[Whole, _about("next_cursor of the last answer")] = 0
+    cursor: Annotated[Whole, _about("The last next_cursor")] = 0
 
 
 class OneRun(Arguments):
@@ -113,7 +117,7 @@ class OneRun(Arguments):
 class ListCheckpoints(Arguments):
     """Arguments of list_checkpoints."""
 
-    run_id: Annotated[str | None, _about("Only those of this run")] = None
+    run_id: Annotated[str | None, _about("Of this run only")] = None
 
 
 class RestoreCheckpoint(Arguments):
@@ -134,6 +138,28 @@ def _place(arguments: Arguments) -> JsonObject:
     if isinstance(place, dict) and isinstance(column := place.get("column"), int):
         place["column"] = column - 1  # operations count UTF-16 columns from 0, as editors do
     return given
+
+
+def _tightened(arguments: Arguments) -> JsonObject:
+    """``tighten`` as the operation takes it: rules and limits."""
+    given = _given(arguments)
+    wish = given.pop("tighten", None)
+    if not isinstance(wish, dict):
+        return given
+    rules: list[JsonValue] = [
+        {
+            "specifier": {"tool": tool},
+            "decision": decision,
+            "reason": f"the run was started with {decision} {tool}",
+        }
+        for decision in ("deny", "ask")
+        if isinstance(tools := wish.get(decision), list)
+        for tool in tools
+    ]
+    names = {"max_steps": "max_steps", "max_cost": "max_cost", "max_seconds": "timeout_seconds"}
+    ends = {theirs: wish[ours] for ours, theirs in names.items() if ours in wish}
+    network: JsonObject = {"network_mode": "none"} if wish.get("no_network") else {}
+    return {**given, "tighten": {"rules": rules, "termination": ends, "resource_limits": network}}
 
 
 def _page(arguments: Arguments) -> JsonObject:
@@ -160,7 +186,7 @@ OFFERS = (
     Offer(
         "search_code",
         "Search code",
-        "Find code in the whole repository by words, identifiers or meaning. Best first step; returns ranked code.",
+        "Find code in the repository by words, identifiers or meaning, best first. Start here.",
         "search",
         SearchCode,
         looking.show_search,
@@ -169,7 +195,7 @@ OFFERS = (
     Offer(
         "repo_map",
         "Repository map",
-        "The most important files and definitions of the repository, within a token budget.",
+        "The repository's most important files and definitions.",
         "repomap",
         DrawMap,
         looking.show_map,
@@ -177,7 +203,7 @@ OFFERS = (
     Offer(
         "read_code",
         "Read code",
-        "Numbered lines of a file, with unsaved editor text, and the base_hash for apply_edits.",
+        "Numbered lines of a file, unsaved text included, and the base_hash for apply_edits.",
         "code.read",
         ReadCode,
         looking.show_code,
@@ -185,7 +211,7 @@ OFFERS = (
     Offer(
         "symbol_info",
         "Symbol",
-        "Definition, references, callers or graph neighbours of a symbol, by name or by position.",
+        "Definition, references, callers or graph neighbours of a symbol.",
         "symbol.info",
         SymbolInfo,
         looking.show_symbol,
@@ -195,8 +221,8 @@ OFFERS = (
     Offer(
         "apply_edits",
         "Apply edits",
-        "Edit files, all or none, after policy and the user's approval; a checkpoint is taken first. "
-        "Status pending: repeat the same call to get the outcome. Status denied: do not retry.",
+        "Edit files, all or none, after policy, the user's approval and a checkpoint. "
+        "Status pending: repeat the same call for the outcome. Status denied: do not retry.",
         "edits.apply",
         ApplyEdits,
         changing.show_edits,
@@ -207,8 +233,8 @@ OFFERS = (
     ),
     Offer(
         "start_run",
-        "Start an agent run",
-        "Give CodeForge's own agent a task in the background. Returns a run_id at once.",
+        "Start a run",
+        "Give CodeForge's agent a task in the background; returns a run_id.",
         "run.start",
         StartRun,
         changing.show_start,
@@ -216,6 +242,7 @@ OFFERS = (
         ToolAnnotations(
             read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
         ),
+        translate=_tightened,
     ),
     Offer(
         "get_run",
@@ -230,7 +257,7 @@ OFFERS = (
     Offer(
         "cancel_run",
         "Cancel a run",
-        "Stop a run for good. What it changed stays; restore_checkpoint takes it back.",
+        "Stop a run for good. Its changes stay; restore_checkpoint takes them back.",
         "run.cancel",
         OneRun,
         changing.show_cancel,
@@ -242,7 +269,7 @@ OFFERS = (
     Offer(
         "list_checkpoints",
         "List checkpoints",
-        "Checkpoints of the workspace, newest first.",
+        "Checkpoints, newest first.",
         "checkpoint.list",
         ListCheckpoints,
         changing.show_checkpoints,
@@ -250,8 +277,8 @@ OFFERS = (
     ),
     Offer(
         "restore_checkpoint",
-        "Restore a checkpoint",
-        "Take files back to a checkpoint, after approval. A safety checkpoint makes it undoable.",
+        "Restore checkpoint",
+        "Take files back to a checkpoint, after approval; a safety checkpoint undoes it.",
         "checkpoint.restore",
         RestoreCheckpoint,
         changing.show_restore,

@@ -25,7 +25,7 @@ from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
 from codeforge_ls.model.events import PROGRESS, Delta, EventDraft, EventType
 from codeforge_ls.model.limits import ExecMode, Execution, NetworkMode
 from codeforge_ls.model.policy import PolicyLayer
-from codeforge_ls.policy.masking import shielded
+from codeforge_ls.policy.masking import Masks
 from codeforge_ls.sandbox import CommandResult, CommandSpec, Sandbox
 from codeforge_ls.store import Store
 
@@ -57,6 +57,7 @@ class Applier:
 
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._masks = Masks(self.root)
 
     @contextlib.asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
@@ -193,7 +194,7 @@ class Applier:
     async def _spec(
         self, action: Action, line: CommandLine, layers: Sequence[PolicyLayer], execution: Execution
     ) -> CommandSpec:
-        shield = await asyncio.to_thread(shielded, self.root, layers)
+        shield = await asyncio.to_thread(self._masks.shielded, layers)
         limits = execution.limits
         seconds = line.timeout or self.command_seconds()
         return CommandSpec(

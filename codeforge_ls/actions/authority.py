@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.model.actions import Actor, ActorKind
-from codeforge_ls.model.policy import PolicyLayer
+from codeforge_ls.model.policy import PolicyLayer, PolicyScope
+from codeforge_ls.policy.always import what_can_ask
 from codeforge_ls.policy.library import HEADLESS, INTERACTIVE, PolicyLibrary
 
 
@@ -24,11 +25,15 @@ class Authority:
     trusted: Callable[[], str]
 
     def revision(self) -> str:
-        """The digest of every policy that is loaded: another one, and what was approved before is asked again."""
+        """The digest of every policy that is loaded: another one, and what was approved before is asked again.
+
+        A rule that a person added by "always" is not in it: it can only answer questions, so what was asked under the
+        other policies is asked or allowed still."""
         digest = hashlib.blake2b(self.configured().encode(), digest_size=16)
         for name in self.library.names():
             for layer in self.library.get(name):
-                digest.update(layer.model_dump_json().encode())
+                always = layer.scope is PolicyScope.ALWAYS
+                digest.update((what_can_ask(layer) if always else layer.model_dump_json()).encode())
         return digest.hexdigest()
 
     def default_profile(self, actor: Actor) -> str:

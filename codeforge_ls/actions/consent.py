@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +10,12 @@ from collections.abc import Callable, Sequence
 from codeforge_ls.actions.preview import describe
 from codeforge_ls.actions.tool import Prepared
 from codeforge_ls.approvals.broker import NO_CLIENT, TIMEOUT, Broker
-from codeforge_ls.approvals.grants import Grants
+from codeforge_ls.approvals.grants import Grants, covers
 from codeforge_ls.logs import request_id
 from codeforge_ls.model.actions import Action, Effects, Tool, action_hash
 from codeforge_ls.model.approvals import Approval, ApprovalState, Verdict
 from codeforge_ls.model.base import new_id
-from codeforge_ls.model.errors import CodeForgeError, Denied
+from codeforge_ls.model.errors import CodeForgeError, Conflict, Denied
 from codeforge_ls.model.policy import ActionClass, PolicyDecision, PolicyLayer, PolicyScope
 from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.store import Store
@@ -22,6 +23,7 @@ from codeforge_ls.store import Store
 log = logging.getLogger(__name__)
 
 UNANSWERED = "unanswered"  # in the ``data`` of the error: nobody answered in time
+NOT_FOR_GOOD = (PolicyScope.MANAGED, PolicyScope.RUN)  # whose questions no standing answer settles
 CLASSES = {
     Tool.EDIT: ActionClass.EDIT,
     Tool.MULTI_EDIT: ActionClass.EDIT,
@@ -99,7 +101,18 @@ class Consent:
         except CodeForgeError as error:
             log.warning("%s was allowed always, but that could not be kept: %s", approval.id, error.text)
             return f"Allowed, but not kept for later: {error.text}"
+        await self._answer_alike(approval)
         return ""
+
+    async def _answer_alike(self, always: Approval) -> None:
+        """Other open questions about just that are answered by the same word, where it could have been said to them."""
+        for other in self._broker.open():
+            if other.decision.scope in NOT_FOR_GOOD or Verdict.ALLOW_ALWAYS not in other.offers:
+                continue
+            if covers(always, other.tool, other.paths, other.command):
+                by = f"{always.answered_by} (always: {always.id})"
+                with contextlib.suppress(Conflict):  # somebody was faster
+                    await self._broker.answer(other.id, Verdict.ALLOW_ONCE, by)
 
     def _offers(
         self, action: Action, decision: PolicyDecision, paths: Sequence[str], command: str | None
@@ -109,7 +122,8 @@ class Consent:
         names_it = bool(paths) or command is not None
         if names_it and action.tool is not Tool.RESTORE and decision.scope is not PolicyScope.MANAGED:
             offers.append(Verdict.ALLOW_RUN)
-            if self._standing.can_allow_always(action.tool.value, paths, command):
+            narrow = self._standing.can_allow_always(action.tool.value, paths, command)
+            if narrow and decision.scope not in NOT_FOR_GOOD:
                 offers.append(Verdict.ALLOW_ALWAYS)
         return (*offers, Verdict.DENY)
 

@@ -14,9 +14,8 @@ from codeforge_ls.model.policy import (
     PolicyScope,
     ToolCall,
 )
-from codeforge_ls.policy.evaluate import evaluate
+from codeforge_ls.policy.evaluate import Evaluator
 from codeforge_ls.policy.library import effective_limits
-from codeforge_ls.policy.paths import KnownFolders
 from codeforge_ls.sandbox import Sandbox
 
 NOBODY = PolicyDecision(
@@ -37,7 +36,8 @@ def judge(
     calls = [ToolCall(tool=tool.value, path=effect.path) for effect in effects.paths]
     if effects.command is not None:
         calls.append(ToolCall(tool=tool.value, command=effects.command))
-    decisions = [evaluate(layers, call, root) for call in calls or [ToolCall(tool=tool.value)]]
+    evaluator = Evaluator(layers, root)
+    decisions = [evaluator.evaluate(call) for call in calls or [ToolCall(tool=tool.value)]]
     worst = max(decisions, key=lambda decision: decision.decision.strictness)
     if effects.command is not None and worst.decision is Decision.ALLOW and not _can_confine(layers, sandbox):
         return worst.model_copy(
@@ -57,15 +57,12 @@ class Readable:
     """
 
     def __init__(self, root: Path, layers: Sequence[PolicyLayer]) -> None:
-        self._root, self._layers = root, layers
-        self._folders = KnownFolders(root)
+        self._evaluator = Evaluator(layers, root)
         self._known: dict[str, bool] = {}
 
     def __call__(self, path: str) -> bool:
         if path not in self._known:
-            call = ToolCall(tool=Tool.READ.value, path=path)
-            decision = evaluate(self._layers, call, self._root, self._folders).decision
-            self._known[path] = decision is Decision.ALLOW
+            self._known[path] = self._evaluator.of_path(Tool.READ.value, path) is Decision.ALLOW
         return self._known[path]
 
 
@@ -73,12 +70,10 @@ class Writable:
     """Whether what a command wrote to a layer may go to that path: unless the policy denies writing it."""
 
     def __init__(self, root: Path, layers: Sequence[PolicyLayer]) -> None:
-        self._root, self._layers = root, layers
-        self._folders = KnownFolders(root)
+        self._evaluator = Evaluator(layers, root)
 
     def __call__(self, path: str) -> bool:
-        call = ToolCall(tool=Tool.WRITE.value, path=path)
-        return evaluate(self._layers, call, self._root, self._folders).decision is not Decision.DENY
+        return self._evaluator.of_path(Tool.WRITE.value, path) is not Decision.DENY
 
 
 def _can_confine(layers: Sequence[PolicyLayer], sandbox: Sandbox) -> bool:

@@ -24,12 +24,7 @@ class Grants:
         """The answer that allows this too: the same tool, and the same command or no other file than then."""
         if stream not in self._known:
             self._known[stream] = await self._of(stream)
-        for grant in self._known[stream]:
-            if grant.tool != tool or grant.command != command:
-                continue
-            if command is not None or (paths and set(paths) <= set(grant.paths)):
-                return grant
-        return None
+        return next((one for one in self._known[stream] if covers(one, tool, paths, command)), None)
 
     def add(self, approval: Approval) -> None:
         """Remember an answer that was just recorded."""
@@ -40,3 +35,10 @@ class Grants:
         answers = await self._store.events_of((EventType.APPROVAL_ANSWERED,), stream=stream, limit=5000)
         given = [event.payload for event in answers if event.payload.get("verdict") in FOR_THE_REST]
         return [await self._store.approval(str(payload["approval_id"])) for payload in given]
+
+
+def covers(answered: Approval, tool: str, paths: Sequence[str], command: str | None) -> bool:
+    """Whether what was allowed there is this too: the same tool, and the same command or no other file."""
+    if answered.tool != tool or answered.command != command:
+        return False
+    return command is not None or (bool(paths) and set(paths) <= set(answered.paths))

@@ -32,17 +32,6 @@ codeforge run --resume RUN_ID""",
     run_help.add_argument("task", nargs="?", help="what to do; - reads it from standard input")
     run_help.add_argument("--resume", metavar="RUN_ID", help="go on with a suspended run instead")
     _how_to_run(run_help)
-    tighter = run_help.add_argument_group("tighter than the profile, for this run alone")
-    tighter.add_argument("--max-steps", type=int, metavar="N", help="model calls")
-    tighter.add_argument("--max-cost", type=float, metavar="USD", help="what the model may cost")
-    tighter.add_argument("--max-seconds", type=float, metavar="S", help="time")
-    tighter.add_argument("--no-network", action="store_true", help="commands have no network")
-    tighter.add_argument(
-        "--ask", action="append", metavar="TOOL", default=[], help="always ask; may be repeated"
-    )
-    tighter.add_argument(
-        "--deny", action="append", metavar="TOOL", default=[], help="refuse; may be repeated"
-    )
 
     plan_help = add_verb(
         verbs,
@@ -120,6 +109,17 @@ def _how_to_run(parser: argparse.ArgumentParser) -> None:
         "--exec-mode",
         choices=("mount", "sandbox", "hybrid"),
         help="where commands run (sandbox.mode, else mount)",
+    )
+    tighter = parser.add_argument_group("tighter than the profile, for each run that this starts")
+    tighter.add_argument("--max-steps", type=int, metavar="N", help="model calls")
+    tighter.add_argument("--max-cost", type=float, metavar="USD", help="what the model may cost")
+    tighter.add_argument("--max-seconds", type=float, metavar="S", help="time")
+    tighter.add_argument("--no-network", action="store_true", help="commands have no network")
+    tighter.add_argument(
+        "--ask", action="append", metavar="TOOL", default=[], help="always ask; may be repeated"
+    )
+    tighter.add_argument(
+        "--deny", action="append", metavar="TOOL", default=[], help="refuse; may be repeated"
     )
     parser.add_argument("--yes", action="store_true", help="allow what this run asks for, and nothing else")
     parser.add_argument("--detach", action="store_true", help="print the id and leave it at work")
@@ -226,7 +226,7 @@ def _start_plan(context: Context) -> int:
     if not given.words:
         return _misused(context, "plan start takes at least one task.")
     daemon, live = _watcher(context)
-    wanted = {"tasks": given.words, "name": given.name, **_wishes(given)}
+    wanted = {"tasks": given.words, "name": given.name, **_wishes(given), **_tighter(given)}
     plan_id = daemon.call("plan.start", keyed(given, wanted))["plan_id"]
     if live is None:
         out.json({"plan_id": plan_id})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import subprocess
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from codeforge_ls.git import GitFailed, finished
 from codeforge_ls.index.limits import MAX_DEPTH, Limits
 from codeforge_ls.index.reading import beyond_link
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
     from pathspec.pattern import Pattern
+
+log = logging.getLogger(__name__)
 
 IGNORE_FILE = ".codeforgeignore"
 GIT_SECONDS = 120.0
@@ -152,9 +156,19 @@ class IgnoreFiles:
 def read_ignore_file(file: Path) -> PathSpec[Pattern] | None:
     """The patterns of an ignore file; None when there is none or it cannot be read."""
     try:
-        return _patterns(file.read_text(encoding="utf-8", errors="replace").splitlines())
+        # O_NONBLOCK: opening a pipe must not wait for a writer
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as opened:
+            return _patterns(opened.read().splitlines())
     except OSError:
         return None
+    finally:
+        os.close(descriptor)
 
 
 def _patterns(lines: Sequence[str]) -> PathSpec[Pattern] | None:
@@ -184,13 +198,17 @@ def ignored_paths(root: Path, paths: Iterable[str], exclude: Sequence[str] = ())
     rest = [path for path in wanted if path not in result]
     if not rest:
         return result
-    if not _is_worktree(root):
+    answer = names = None
+    if _is_worktree(root):
+        answer = _git(root, "check-ignore", "-z", "--stdin", data="\0".join(rest).encode() + b"\0")
+        if answer is None:
+            names = _git_names(root)
+    if answer is None and names is None:
         walk_rules = _WalkRules(root)
         return result | {path for path in rest if walk_rules.excludes(path)}
-    answer = _git(root, "check-ignore", "-z", "--stdin", data="\0".join(rest).encode() + b"\0")
     if answer is None:
         # One path that git refuses fails the whole question; then only what git lists is let in.
-        return result | set(rest).difference(_git_names(root) or ())
+        return result | set(rest).difference(names or ())
     return result | {os.fsdecode(name) for name in answer.split(b"\0") if name}
 
 
@@ -239,12 +257,19 @@ def _git(root: Path, *arguments: str, data: bytes = b"") -> bytes | None:
     # core.fsmonitor may name a program that the repository chose.
     command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(
-            command, input=data, capture_output=True, env=env, timeout=GIT_SECONDS, check=False
-        )
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        ) as process:
+            try:
+                output, _ = finished(process, root, arguments[0], data, GIT_SECONDS)
+            finally:
+                process.kill()  # nothing, where it has ended
+    except GitFailed as error:
+        log.warning("%s The files are listed without git.", error.text)
+        return None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode in {0, 1} else None
+    return output if process.returncode in {0, 1} else None
 
 
 class _WalkRules:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lsprotocol import types
 
 from codeforge_ls.lsp.errors import INVALID_PARAMS, Refusal
+from codeforge_ls.lsp.policy_lens import TRY
 from codeforge_ls.lsp.progress import ProgressBars, Token
 from codeforge_ls.model.base import JsonObject, JsonValue
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pygls.lsp.server import LanguageServer
 
     from codeforge_ls.lsp.events import EventFeed
+    from codeforge_ls.lsp.policy_lens import PolicyLens
 
 PREFIX = "codeforge."
 
@@ -50,6 +52,7 @@ OPERATIONS = (
     "policy.list",
     "policy.get",
     "policy.explain",
+    "policy.try",
     "policy.schema",
     "policy.save",
     "policy.delete",
@@ -82,8 +85,8 @@ Command = Callable[[JsonValue, Token | None], Awaitable[JsonObject]]
 class Commands:
     """``workspace/executeCommand``. ``call`` runs an operation for the person at this editor."""
 
-    def __init__(self, call: CallOperation, bars: ProgressBars, feed: EventFeed) -> None:
-        self._call, self._bars, self._feed = call, bars, feed
+    def __init__(self, call: CallOperation, bars: ProgressBars, feed: EventFeed, lens: PolicyLens) -> None:
+        self._call, self._bars, self._feed, self._lens = call, bars, feed, lens
         self._commands: dict[str, Command] = {PREFIX + name: self._command(name) for name in OPERATIONS}
 
     def offer(self, server: LanguageServer) -> None:
@@ -106,6 +109,10 @@ class Commands:
         async def command(argument: JsonValue, token: Token | None) -> JsonObject:
             if name in STARTED:
                 return await self._start(name, argument, token)
+            if name == TRY:
+                trial = await self._call(name, await self._lens.with_text(argument), None)
+                self._lens.show(trial)
+                return trial
             if token is None:
                 return await self._call(name, argument, None)
             return await self._with_bar(name, argument, token)

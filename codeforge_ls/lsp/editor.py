@@ -19,6 +19,7 @@ from codeforge_ls.lsp.events import EventFeed
 from codeforge_ls.lsp.navigation import Navigation
 from codeforge_ls.lsp.overlay import Overlay
 from codeforge_ls.lsp.places import Places
+from codeforge_ls.lsp.policy_lens import PolicyLens
 from codeforge_ls.lsp.problems import ProblemReport
 from codeforge_ls.lsp.progress import ProgressBars
 from codeforge_ls.lsp.prompts import EditorPrompts
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from codeforge_ls.lsp.session import EditorServer
     from codeforge_ls.operations import Operations
     from codeforge_ls.operations.host import WorkspaceHost
+    from codeforge_ls.policy.library import PolicyLibrary
     from codeforge_ls.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -96,7 +98,9 @@ class Editor:
 
     def _offer(self) -> None:
         server = self._server
-        Commands(self.call, self.bars, self.events).offer(server)
+        lens = PolicyLens(self._protocol, self.overlay, self._policies)
+        lens.serve(server)
+        Commands(self.call, self.bars, self.events, lens).offer(server)
         self.symbols.serve_outline(server)
         self.navigation.serve(server)
         if self.client.symbols != "off":
@@ -253,6 +257,10 @@ class Editor:
         if self._workspace is not None:
             settings = self._workspace.config.problems_for(self.actor.session)
             self.problems.show(settings, self._workspace.policies.problems)
+
+    async def _policies(self) -> PolicyLibrary:
+        await asyncio.shield(self.attach_soon())
+        return (await self._host.workspace()).policies
 
     async def _find_symbols(self, argument: JsonObject) -> JsonObject:
         operations = await asyncio.shield(self.attach_soon())

@@ -48,6 +48,10 @@ class Overlay:
         """The open document of a workspace-relative path."""
         return self._by_path.get(path)
 
+    def named(self, uri: str) -> Document | None:
+        """The open document of a URI, in the workspace or not."""
+        return self._documents.get(_key(uri))
+
     def paths(self) -> list[str]:
         """The workspace-relative paths of all open documents."""
         return list(self._by_path)

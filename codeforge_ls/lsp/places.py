@@ -28,6 +28,7 @@ class Places:
     """Paths of one workspace. An editor may have reached the root through a symlink: both spellings are known."""
 
     def __init__(self, root: Path, opened_as: str | None) -> None:
+        self.root = root
         self._prefixes = [str(root)]
         if opened_as and opened_as not in self._prefixes and os.path.realpath(opened_as) == str(root):
             self._prefixes.insert(0, opened_as)

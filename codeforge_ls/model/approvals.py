@@ -42,8 +42,8 @@ class Approval(Frozen):
     """A question. ``preview`` is the unified diff or the command line, exactly as it would be carried out.
 
     ``base_hashes`` are those of the files it was proposed against, by path (None: no such file); ``policy_revision``
-    the digest of all policies then. Where one of them, or the action, is another when it is to be carried out, the
-    approval is refused.
+    the digest then of all policies that can ask or refuse. Where one of them, or the action, is another when it is to
+    be carried out, the approval is refused.
     """
 
     id: str

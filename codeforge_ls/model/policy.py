@@ -160,23 +160,6 @@ class ToolCall(Frozen):
     path: str | None = None
 
 
-class Tightening(Frozen):
-    """What one run tightens on top of its profile: it takes away and never gives. 0 leaves a limit as it is."""
-
-    rules: tuple[PermissionRule, ...] = Field(default=(), max_length=100)
-    protected_paths: tuple[str, ...] = Field(default=(), max_length=100)
-    quality_gate: QualityGate = QualityGate()
-    termination: Termination = Termination()
-    resource_limits: ResourceLimits = ResourceLimits()
-
-    def as_layer(self) -> PolicyLayer:
-        """As one more layer, which has no say where none of its rules matches."""
-        parts = {name: getattr(self, name) for name in Tightening.model_fields}
-        return PolicyLayer(
-            profile=PolicyProfile(name="run", mode=PolicyMode.DELEGATE, **parts), scope=PolicyScope.RUN
-        )
-
-
 class PolicyDecision(Frozen):
     """The answer and why. ``rule_index`` is -1 for the mode's fallback and -2 for the built-in guard."""
 

@@ -13,10 +13,12 @@ from codeforge_ls.model.approvals import Verdict
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import InvalidInput
 from codeforge_ls.model.events import EventDraft, EventType
-from codeforge_ls.model.policy import PolicyLayer, ToolCall
+from codeforge_ls.model.policy import PolicyLayer, PolicyScope, ToolCall
 from codeforge_ls.operations.operation import Call, Nothing, Operation
 from codeforge_ls.policy.evaluate import evaluate
+from codeforge_ls.policy.loader import Broken, parse_layer
 from codeforge_ls.policy.schema import policy_schema
+from codeforge_ls.policy.trial import try_rule
 
 
 async def policy_list(call: Call, _arguments: Nothing) -> JsonObject:
@@ -68,6 +70,28 @@ async def policy_explain(call: Call, arguments: PolicyQuestion) -> JsonObject:
         layers = workspace.authority.layers(call.actor, arguments.profile)
     question = ToolCall(tool=arguments.tool, command=arguments.command, path=arguments.path)
     return evaluate(layers, question, workspace.root).model_dump(mode="json")
+
+
+class RuleTrial(Frozen):
+    """A rule of a policy file's text by its index from 0, and what to try: a command or a path, else its examples."""
+
+    yaml: str = Field(min_length=1, max_length=64 << 10)
+    file: str = Field(default="", max_length=4096, description="Where the text stands, for the answer")
+    rule: int = Field(ge=0, le=100_000)
+    input: str | None = Field(default=None, min_length=1, max_length=8192)
+
+
+async def policy_try(call: Call, arguments: RuleTrial) -> JsonObject:
+    """What the profile in that text says of the rule's examples, or of the input."""
+    scope = call.workspace.policies.scope_of(Path(arguments.file)) or PolicyScope.USER
+    if scope is PolicyScope.ALWAYS:
+        scope = PolicyScope.USER  # alone it only answers the questions of others
+    try:
+        layer = await asyncio.to_thread(parse_layer, arguments.yaml, scope, arguments.file)
+    except Broken as error:
+        raise error.for_person(arguments.file or "the profile") from error
+    trial = try_rule(layer, arguments.rule, arguments.input, call.workspace.root)
+    return {**trial.model_dump(mode="json"), "text": trial.text}
 
 
 class PolicyText(Frozen):
@@ -208,6 +232,7 @@ OPERATIONS = (
     Operation(
         "policy.explain", "What the policy says of a tool call, and why", PolicyQuestion, policy_explain
     ),
+    Operation("policy.try", "Try a rule of a policy file out", RuleTrial, policy_try),
     Operation("policy.schema", "The JSON schema of a policy file", Nothing, policy_schema_of),
     Operation(
         "policy.save",

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
 from codeforge_ls.model.limits import ExecMode, ResourceLimits
-from codeforge_ls.model.policy import Tightening
 from codeforge_ls.model.runs import Plan, Run
+from codeforge_ls.model.tightening import Tightening
 from codeforge_ls.operations.operation import Call, Operation
 from codeforge_ls.plans.service import PlanRequest
 from codeforge_ls.runs.service import RunRequest

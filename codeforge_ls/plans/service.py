@@ -15,6 +15,7 @@ from codeforge_ls.model.errors import CodeForgeError, Conflict
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.limits import ExecMode
 from codeforge_ls.model.runs import Plan, PlanStep, RunStatus, StepStatus
+from codeforge_ls.model.tightening import Tightening
 from codeforge_ls.runs.service import RunRequest, Runs
 from codeforge_ls.store import Store
 
@@ -37,6 +38,7 @@ class PlanRequest(Frozen):
     mode: str = Field(default="coder", max_length=100)
     model: str | None = Field(default=None, max_length=200)
     exec_mode: ExecMode | None = None
+    tighten: Tightening | None = Field(default=None, description="Rules and limits for each of its runs")
 
 
 class Plans:
@@ -163,6 +165,7 @@ def _run_of(plan: Plan, step: PlanStep, request: PlanRequest) -> RunRequest:
         mode=request.mode,
         model=request.model,
         exec_mode=request.exec_mode,
+        tighten=request.tighten,
         plan_id=plan.id,
         plan_step=step.index,
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codeforge_ls.model.policy import Decision, PermissionRule, ToolSpecifier
+from codeforge_ls.model.policy import Decision, PermissionRule, PolicyLayer, ToolSpecifier
 from codeforge_ls.policy.commands import Doubt, read_line
 from codeforge_ls.policy.loader import MAX_ENTRIES, MAX_TEXT
 
@@ -53,6 +53,20 @@ def narrow_rule(
     return PermissionRule(
         specifier=ToolSpecifier(tool=tool), decision=Decision.ALLOW, path_allow=globs, reason=reason
     )
+
+
+def what_can_ask(layer: PolicyLayer) -> str:
+    """All of that file that can make somebody ask or refuse, as text; empty for one that only allows.
+
+    Rules at its end that allow can do neither: they answer what others ask. One that stands before a rule that does not
+    allow hides it, and is no such rule.
+    """
+    rules = list(layer.profile.rules)
+    while rules and rules[-1].decision is Decision.ALLOW:
+        rules.pop()
+    bare = layer.profile.model_copy(update={"rules": tuple(rules)})
+    text = bare.model_dump_json(exclude={"name", "description", "mode"}, exclude_defaults=True)
+    return "" if text == "{}" else text
 
 
 def with_rule(text: str | None, rule: PermissionRule, root: Path) -> str:

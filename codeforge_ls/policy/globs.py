@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+_WILDCARDS = re.compile(r"[*?]")
+
 
 @lru_cache(maxsize=4096)
 def _segment(pattern: str) -> re.Pattern[str]:
@@ -36,20 +38,26 @@ def _groups(pattern: str) -> tuple[tuple[str, ...], ...]:
 
 
 @lru_cache(maxsize=4096)
-def _needle(pattern: str) -> str:
-    """The longest plain segment: a path without it cannot match, which spares most paths the rest."""
+def needle(pattern: str) -> str:
+    """The longest piece of plain text in a glob: a path without it cannot match, which spares most paths the rest."""
     plain = [
-        segment
+        piece
         for group in _groups(pattern)
         for segment in group
-        if not any(character in segment for character in "*?[")
+        # a bracket may be a set or stand for itself; what comes before it is plain either way
+        for piece in _WILDCARDS.split(segment.split("[", 1)[0])
     ]
     return max(plain, key=len, default="")
 
 
+def plain_path(path: str) -> str:
+    """The segments of a path or of a glob without wildcards, as they are compared; empty for the root."""
+    return "" if path == "." else "/".join(part for part in path.split("/") if part)
+
+
 def matches(pattern: str, path: str) -> bool:
     """Whether the glob matches the whole of a workspace-relative path. ``secrets/**`` also matches ``secrets``."""
-    if _needle(pattern) not in path:
+    if needle(pattern) not in path:
         return False
     groups = _groups(pattern)
     segments = () if path == "." else tuple(part for part in path.split("/") if part)

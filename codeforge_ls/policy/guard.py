@@ -113,10 +113,11 @@ _MAX_WORDS = 600
 
 def protected(path: str, access: Access, extra: Sequence[str] = ()) -> str | None:
     """Why a workspace-relative or absolute path is protected from that access, None if it is not."""
-    if not _may_be_special(path) and not extra:
-        return None
-    if matches_any_folded(SECRETS, path) or matches_any_folded(extra, path):
+    special = may_be_special(fold(path))
+    if (special and matches_any_folded(SECRETS, path)) or (extra and matches_any_folded(extra, path)):
         return "it may hold secrets"
+    if not special:
+        return None
     if access >= Access.READ and matches_any_folded(SETTINGS, path):
         return "programs take their settings from it"
     if access >= Access.WRITE and matches_any_folded(PROGRAMS, path):
@@ -131,9 +132,9 @@ _SPECIAL = re.compile(
 )
 
 
-def _may_be_special(path: str) -> bool:
-    """A quick look that spares most paths the forty globs."""
-    return _SPECIAL.search(fold(path)) is not None
+def may_be_special(folded: str) -> bool:
+    """A quick look at a folded path, or at many in one text, that spares most the forty globs."""
+    return _SPECIAL.search(folded) is not None
 
 
 def command_problem(line: CommandLine, root: str, cwd: str, extra: Sequence[str] = ()) -> str | None:

@@ -8,13 +8,13 @@ import re
 from codeforge_ls.model.policy import Decision, PermissionRule, PolicyProfile
 from codeforge_ls.policy.commands import CommandLine, Doubt
 from codeforge_ls.policy.options import doubtful_argument
+from codeforge_ls.policy.rulebook import Numbered, rulebook
 from codeforge_ls.policy.rules import (
     Place,
     Verdict,
     command_applies,
     covered,
     fallback,
-    for_tool,
     listed,
     path_applies,
     said,
@@ -23,20 +23,22 @@ from codeforge_ls.policy.rules import (
 )
 
 _OUTSIDE = re.compile(r"(?:^|[=:,])(?:/(?!dev/null\b)[^=:,]*|~|(?:[^=:,]*/)?\.\.(?:/|$))")
-_Rules = list[tuple[int, PermissionRule]]
+_Rules = list[Numbered]
 
 
 def judge_command(profile: PolicyProfile, tool: str, line: CommandLine, place: Place | None) -> Verdict:
     """The strictest over the parts. An empty command is never allowed; one that cannot be read is asked for."""
-    rules = [(i, rule) for i, rule in for_tool(profile, tool) if path_applies(rule, place)]
-    if line.empty:
-        return _without_parts(profile, rules, "the command is empty")
-    if not line.commands:
-        return _without_parts(profile, rules, line.why or "it has no command that can be judged")
+    of_tool = rulebook(profile).of(tool)
+    if line.empty or not line.commands:
+        why = "the command is empty" if line.empty else line.why or "it has no command that can be judged"
+        rules = [one for one in of_tool.all if path_applies(one[1], place)]
+        return _mentioned(rules, line) or _without_parts(profile, rules, why)
+    rules, speaking = of_tool.for_line(line.text, place)
+    blanket_limit = Doubt.OPAQUE if speaking else Doubt.UNREADABLE
     worst: Verdict | None = None
     needed = Doubt.UNREADABLE
     for argv in dict.fromkeys(line.commands):
-        verdict, need = _judge_part(profile, rules, argv, line)
+        verdict, need = _judge_part(profile, rules, argv, line, blanket_limit)
         needed = min(needed, need)
         if worst is None or verdict.decision.strictness > worst.decision.strictness:
             worst = verdict
@@ -52,10 +54,10 @@ def judge_command(profile: PolicyProfile, tool: str, line: CommandLine, place: P
 
 
 def _judge_part(
-    profile: PolicyProfile, rules: _Rules, argv: tuple[str, ...], line: CommandLine
+    profile: PolicyProfile, rules: _Rules, argv: tuple[str, ...], line: CommandLine, blanket_limit: Doubt
 ) -> tuple[Verdict, Doubt]:
-    """The verdict on one part, and the doubt from which on an allow no longer holds."""
-    blanket_limit = Doubt.OPAQUE if any(speaks_of_commands(rule) for _, rule in rules) else Doubt.UNREADABLE
+    """The verdict on one part, and the doubt from which on an allow no longer holds (``blanket_limit`` for one that
+    names no commands)."""
     for index, rule in rules:
         if not command_applies(rule, argv, line.text):
             continue

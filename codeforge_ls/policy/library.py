@@ -46,6 +46,7 @@ BASE = HEADLESS
 MANAGED = "managed"
 MAX_FILES = 200
 PROJECT_FOLDER = Path(".codeforge") / "policies"
+PRESETS_FOLDER = "policies"  # of a repository that keeps profiles for others, as ours does
 ALWAYS_FILE = "policy.yaml"
 
 
@@ -138,6 +139,21 @@ class PolicyLibrary:
             return PolicyScope.MANAGED, ""
         found = now.base(name)
         return (found.scope, found.source) if found else (None, "")
+
+    def scope_of(self, file: Path) -> PolicyScope | None:
+        """Whose policy a file holds, by the folder it lies in; None where it is no policy file."""
+        if file.suffix not in (".yaml", ".yml"):
+            return None
+        if file == self.always_file:
+            return PolicyScope.ALWAYS
+        folders = {
+            presets_dir(): PolicyScope.PRESET,
+            self._root / PRESETS_FOLDER: PolicyScope.PRESET,
+            self._managed_dir: PolicyScope.MANAGED,
+            self.user_dir: PolicyScope.USER,
+            self._root / PROJECT_FOLDER: PolicyScope.PROJECT,
+        }
+        return folders.get(file.parent)
 
     def get(self, name: str) -> list[PolicyLayer]:
         """The layers of a profile: who defines it, the project's, what was allowed always, what is managed.

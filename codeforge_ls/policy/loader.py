@@ -22,7 +22,7 @@ from codeforge_ls.model.policy import (
 )
 from codeforge_ls.policy.commands import read_line
 from codeforge_ls.policy.judge_command import judge_command
-from codeforge_ls.policy.rules import Place, path_applies, speaks_of_commands
+from codeforge_ls.policy.rules import Place, judges_commands, path_applies
 
 if TYPE_CHECKING:
     from ruamel.yaml.composer import Composer
@@ -56,7 +56,7 @@ class Broken(Exception):
 
 def load_layer(path: Path, scope: PolicyScope) -> PolicyLayer:
     """The profile of a YAML file with its lines. Raises ``Broken``; blocking (call it in a thread)."""
-    return parse_layer(_read(path), scope, str(path))
+    return parse_layer(read_text(path), scope, str(path))
 
 
 def parse_layer(text: str, scope: PolicyScope, source: str) -> PolicyLayer:
@@ -128,8 +128,8 @@ def _failed_examples(profile: PolicyProfile) -> Iterator[tuple[str, tuple[str | 
 
 
 def _applies(rule: PermissionRule, example: str) -> bool:
-    """Whether this rule alone decides the example: a command for Bash or a rule on commands, else a path."""
-    if rule.specifier.tool != "Bash" and not speaks_of_commands(rule):
+    """Whether this rule alone decides the example."""
+    if not judges_commands(rule):
         return path_applies(rule, Place(example, example))
     # the other parts of an example for a refusal are not what it is about
     others = PolicyMode.PLAN if rule.decision is Decision.ALLOW else PolicyMode.ACCEPT_EDITS
@@ -139,7 +139,8 @@ def _applies(rule: PermissionRule, example: str) -> bool:
     return verdict.index == 0 and verdict.decision is rule.decision
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a policy file. Raises ``Broken`` for one that cannot be read or is too large; blocking."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

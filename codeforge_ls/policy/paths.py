@@ -6,15 +6,15 @@ import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import InvalidInput
 
 MAX_PATH = 4096  # characters; PATH_MAX of Linux
 
 
-class ResolvedPath(Frozen):
+class ResolvedPath(NamedTuple):
     """One path in both of its readings.
 
     ``lexical`` is workspace-relative with forward slashes (``.`` is the root); outside it starts with ``..`` or
@@ -35,6 +35,7 @@ class KnownFolders:
 
     def __init__(self, root: Path) -> None:
         """Raises ``OSError`` or ``ValueError`` for a root that cannot be resolved."""
+        self.root = os.path.abspath(root)  # noqa: PTH100  Path.resolve would follow links, which is the other reading
         self.real_root = os.path.realpath(root)
         self._plain = {""}
 
@@ -61,9 +62,8 @@ def resolve_path(root: Path, path: str, known: KnownFolders | None = None) -> Re
     Raises ``InvalidInput`` for an empty path, NUL, undecodable text, a foreign host or over 4,096 characters.
     """
     text = _plain(path)
-    base = os.path.abspath(root)  # noqa: PTH100  Path.resolve would follow links, which is the other reading
     known = known or KnownFolders(root)
-    real_base = known.real_root
+    base, real_base = known.root, known.real_root
     whole = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  os.path is 20 times faster here
     lexical = relative_to(whole, base)
     if lexical.startswith("/"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from codeforge_ls.model.policy import Decision, PermissionRule, PolicyMode, PolicyProfile
 from codeforge_ls.policy.globs import matches_any, matches_any_folded
@@ -44,8 +45,13 @@ class Verdict:
 
 def fallback(profile: PolicyProfile) -> Verdict:
     """What the mode says where no rule matched."""
-    decision = _FALLBACK.get(profile.mode, Decision.ASK)
-    return Verdict(decision, -1, None, f"no rule matched; mode {profile.mode.value} means {decision.value}")
+    return _of_mode(profile.mode)
+
+
+@cache
+def _of_mode(mode: PolicyMode) -> Verdict:
+    decision = _FALLBACK.get(mode, Decision.ASK)
+    return Verdict(decision, -1, None, f"no rule matched; mode {mode.value} means {decision.value}")
 
 
 def said(index: int, rule: PermissionRule, about: str = "") -> Verdict:
@@ -56,13 +62,6 @@ def said(index: int, rule: PermissionRule, about: str = "") -> Verdict:
     return Verdict(rule.decision, index, rule, f"{reason}: {rule.reason}" if rule.reason else reason)
 
 
-def for_tool(profile: PolicyProfile, tool: str) -> Iterator[tuple[int, PermissionRule]]:
-    """The rules that speak of a tool, in order, with their index."""
-    for index, rule in enumerate(profile.rules):
-        if rule.specifier.tool in (tool, ANY_TOOL):
-            yield index, rule
-
-
 def speaks_of_commands(rule: PermissionRule) -> bool:
     """Whether the rule is about particular commands."""
     return bool(
@@ -71,6 +70,16 @@ def speaks_of_commands(rule: PermissionRule) -> bool:
         or rule.command_exact
         or rule.specifier.sub_pattern is not None
     )
+
+
+def judges_commands(rule: PermissionRule) -> bool:
+    """Whether what the rule is about, and its examples name, is a command; else it is a path."""
+    return rule.specifier.tool == "Bash" or speaks_of_commands(rule)
+
+
+def only_spelled_out(rule: PermissionRule) -> bool:
+    """Whether the rule is about whole command lines and about no other command."""
+    return bool(rule.command_exact) and not (rule.command_allow or rule.specifier.sub_pattern is not None)
 
 
 def path_applies(rule: PermissionRule, place: Place | None) -> bool:
@@ -94,7 +103,7 @@ def command_applies(rule: PermissionRule, argv: tuple[str, ...], text: str) -> b
     """Whether the command lists and the ``sub_pattern`` let the rule apply to one simple command of ``text``."""
     if spelled_out(rule, text):
         return True
-    if rule.command_exact and not (rule.command_allow or rule.specifier.sub_pattern is not None):
+    if only_spelled_out(rule):
         return False
     if rule.decision is not Decision.ALLOW:
         return _might_apply(rule, argv, text)

@@ -1,6 +1,12 @@
-"""The JSON schema of a policy file, for editors that check and complete YAML."""
+"""The JSON schema of a policy file, for editors that check and complete YAML.
+
+``python -m codeforge_ls.policy.schema`` prints it as it lies in the VS Code extension.
+"""
 
 from __future__ import annotations
+
+import json
+import sys
 
 from codeforge_ls.model.base import JsonObject
 from codeforge_ls.model.policy import PolicyProfile
@@ -15,3 +21,12 @@ def policy_schema() -> JsonObject:
     schema["$id"] = ID
     schema["title"] = "CodeForge policy profile"
     return schema
+
+
+def rendered_schema() -> str:
+    """The schema as text, the same each time."""
+    return json.dumps(policy_schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rendered_schema())

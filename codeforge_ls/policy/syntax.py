@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
 MAX_COMMANDS = 100  # far beyond what is ever allowed; the rest is not looked at
+MAX_HERE = 16  # here-documents begun on one row; the parser's time grows with their square
 MAX_NODES = 2500  # an 8 KiB line has far fewer unless it was made to be slow
 STRICT_KINDS = names("""program list pipeline command command_name word string string_content raw_string
     number concatenation
@@ -25,6 +26,8 @@ STRICT_KINDS = names("""program list pipeline command command_name word string s
 _WORDS = names("""word string raw_string number concatenation ansi_c_string translated_string simple_expansion expansion
     command_substitution process_substitution arithmetic_expansion brace_expression extglob_pattern regex
     test_operator special_variable_name variable_name""")
+_NOTED = _WORDS | names("""command declaration_command unset_command file_redirect heredoc_body herestring_redirect
+    variable_assignment""")
 _QUIET_REDIRECT = re.compile(r"(?:\d?>&\d-?|&?>\s*/dev/null|[12]?>{1,2}\s*/dev/null|0?<\s*/dev/null)\Z")
 # The scanner of tree-sitter-bash looks characters up in a table of 256 and crashes the process on others. What is
 # read from the tree is cut from the real text, byte for byte; a line beyond ASCII is never allowed unasked anyway.
@@ -77,6 +80,9 @@ def parse(text: str) -> Tree:
     """Every command at any depth, with redirections and here-documents. Never raises on any text."""
     source = text.encode("utf-8", "surrogatepass")
     tree = Tree(source=source)
+    if source.count(b"<<") > MAX_HERE and any(row.count(b"<<") > MAX_HERE for row in source.split(b"\n")):
+        tree.broken, tree.strict = True, False
+        return tree
     try:
         root = _parser().parse(_BEYOND_ASCII.sub(b"_", source)).root_node
     except (ImportError, LookupError, ValueError, OSError):
@@ -90,17 +96,18 @@ def parse(text: str) -> Tree:
         if seen > MAX_NODES or len(tree.commands) > MAX_COMMANDS:
             tree.broken = True
             break
-        _visit(node, parent, tree)
         kind = node.type
-        stack.extend((child, kind) for child in reversed(node.children))
+        if kind not in STRICT_KINDS:
+            tree.strict = False
+        if kind in _NOTED:
+            _visit(node, kind, parent, tree)
+        if node.child_count:
+            stack.extend([(child, kind) for child in reversed(node.children)])
     tree.strict = tree.strict and not tree.broken
     return tree
 
 
-def _visit(node: Node, parent: str, tree: Tree) -> None:
-    kind = node.type
-    if kind not in STRICT_KINDS:
-        tree.strict = False
+def _visit(node: Node, kind: str, parent: str, tree: Tree) -> None:
     if kind == "command":
         tree.commands.append(_command(node, tree))
     elif kind in ("declaration_command", "unset_command"):
@@ -111,8 +118,10 @@ def _visit(node: Node, parent: str, tree: Tree) -> None:
         _redirect(node, tree)
     elif kind in ("heredoc_body", "herestring_redirect"):
         tree.bodies.append(_plain_body(node, tree.source))
-    elif kind == "variable_assignment" or (kind in _WORDS and parent not in _WORDS):
-        tree.words.append(_literal(node, tree.source)[0] if kind in _WORDS else _text(node, tree.source))
+    elif kind == "variable_assignment":
+        tree.words.append(_text(node, tree.source))
+    elif parent not in _WORDS:
+        tree.words.append(_literal(node, tree.source)[0])
 
 
 def _command(node: Node, tree: Tree) -> Command:

@@ -16,8 +16,9 @@ from codeforge_ls.model.errors import CodeForgeError, Conflict, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.model.limits import ExecMode, Execution, ResourceLimits
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
-from codeforge_ls.model.policy import PolicyLayer, Tightening
+from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run, RunStatus
+from codeforge_ls.model.tightening import Tightening
 from codeforge_ls.runs.clock import RunClock
 from codeforge_ls.runs.limits import RunEnded, limits_of
 from codeforge_ls.runs.loop import AgentLoop

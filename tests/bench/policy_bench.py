@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from codeforge_ls.actions.judge import Readable
 from codeforge_ls.model.policy import PolicyLayer, ToolCall
 from codeforge_ls.policy.evaluate import evaluate
 from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.masking import Masks
 from tests.bench.table import Row, ms
 from tests.soak.ground import Ground
 
@@ -27,6 +29,8 @@ def rows() -> Iterator[Row]:
             yield _row(name, calls, one, ground.root)
         for name, calls in _calls().items():
             yield _row(f"{name}, four layers with 130 rules", calls, _all_layers(ground), ground.root)
+        yield _map_row(ground)
+        yield from _mask_rows(ground)
     finally:
         ground.close()
 
@@ -38,6 +42,38 @@ def _row(name: str, calls: Sequence[ToolCall], layers: Sequence[PolicyLayer], ro
         evaluate(layers, call, root)
         seconds.append(time.thread_time() - began)
     return Row(f"policy: {name}", ms(seconds, 0.99), "p99 1 ms CPU")
+
+
+def _map_row(ground: Ground) -> Row:
+    """What one map asks: whether each of 48 files may be shown."""
+    layers = _all_layers(ground)
+    paths = [f"src/pkg{n % 8}/module{n}.py" for n in range(48)]
+    seconds = []
+    for _ in range(200):
+        began = time.thread_time()
+        readable = Readable(ground.root, layers)
+        shown = [path for path in paths if readable(path)]
+        seconds.append(time.thread_time() - began)
+    assert shown == paths
+    return Row("policy: 48 files of one map, four layers with 130 rules", ms(seconds, 0.99))
+
+
+def _mask_rows(ground: Ground) -> Iterator[Row]:
+    """What is looked for before each command: a first look at 13,500 files in 2,700 folders, and the later ones."""
+    for n in range(2700):
+        folder = ground.root / "tree" / f"part{n % 30}" / f"group{n % 300}" / f"pkg{n}"
+        folder.mkdir(parents=True)
+        for number in range(5):
+            (folder / f"module{number}.py").touch()
+    time.sleep(3)  # a folder that changed a moment ago is read each time
+    layers, masks = _all_layers(ground), Masks(ground.root)
+    seconds = []
+    for _ in range(20):
+        began = time.thread_time()
+        masks.shielded(layers)
+        seconds.append(time.thread_time() - began)
+    yield Row("policy: what a command must not see, 13,500 files, first look", ms(seconds[:1]))
+    yield Row("policy: the same before each later command", ms(seconds[1:]), "20 ms CPU")
 
 
 def _calls() -> dict[str, list[ToolCall]]:

@@ -150,3 +150,23 @@ def test_the_administrators_profile_stands_on_every_other(ws: Place) -> None:
     ws.env |= {"XDG_CONFIG_DIRS": "/nowhere", "CODEFORGE_POLICY_DIR": str(Path("/nowhere"))}
     assert codeforge(ws, *ask, before=outside)["decision"] == "deny"
     assert codeforge(ws, *ask)["decision"] == "allow"
+
+
+def test_a_plan_tightens_each_of_its_runs(ws: Place) -> None:
+    (ws.root / "greet.py").write_text("x = 1\n")
+    script = [{"tool": "Bash", "arguments": {"command": "ls"}}, {"say": "Done."}]
+    with ScriptedServer(script) as server:
+        ws.env |= {
+            "CODEFORGE_LLM_MODEL": "openai/scripted",
+            "CODEFORGE_LLM_API_BASE": server.base_url,
+            "OPENAI_API_KEY": "sk-none",
+        }
+        wanted = ("--profile", "trusted-mount-autonomous", "--deny", "Bash", "--exec-mode", "hybrid")
+        codeforge(ws, "plan", "start", "one", "two", *wanted)
+        codeforge(ws, "plan", "start", "three", "--deny", "Bush", code=2)
+    runs = codeforge(ws, "runs")["runs"]
+    assert [run["execution"]["mode"] for run in runs] == ["hybrid", "hybrid"]
+    denied = [event["decision"] for _, event in events(ws, "run.toolcall.denied")]
+    assert [(one["decision"], one["scope"]) for one in denied] == [("deny", "run")] * 2
+    ask = ("policy", "explain", "--tool", "Bash", "--command", "ls", "--run")
+    assert {codeforge(ws, *ask, run["id"])["scope"] for run in runs} == {"run"}

@@ -236,3 +236,49 @@ def test_an_approval_is_used_once_and_only_people_answer(asked: tuple[Ground, Ed
     assert ground.text(CART) == MODULE
     used = [e for e in ground_events(ground, question["stream"]) if e["type"] == "approval.consumed"]
     assert [e["payload"]["approval_id"] for e in used] == [question["id"]]
+
+
+def test_always_answers_what_is_alike_and_leaves_the_other_open_questions_standing() -> None:
+    with ground_of(approvals_timeout_seconds=110, runs_max_concurrent=4) as ground:
+        policy(ground, "asks", ASKS)
+        editor = ground.editor(person="never")
+        lines = {"first": "echo x", "second": "echo x", "third": "echo y", "fourth": "echo z"}
+        ground.play(
+            *(
+                {"task": name, "turns": [{"tool": "Bash", "arguments": {"command": line}}, {"say": "Done."}]}
+                for name, line in lines.items()
+            )
+        )
+        runs = {name: editor.command("run.start", task=name, profile="asks")["run_id"] for name in lines}
+
+        def opened() -> dict[str, Json]:
+            return {one["stream"]: one for one in editor.command("approval.list")["approvals"]}
+
+        ground.wait(lambda: len(opened()) == 4, 60)
+        questions = {name: opened()[f"run:{run_id}"] for name, run_id in runs.items()}
+        editor.command("approval.answer", approval_id=questions["first"]["id"], verdict="allow_always")
+        for name in ("first", "second"):
+            run = ended(ground, editor, runs[name])
+            assert run["status"] == "completed", run["reason"]
+            assert "x" in told_model(run)[0]
+        told = [e["payload"] for e in run["events"] if e["type"] == "approval.answered"]
+        assert [(one["state"], one["verdict"]) for one in told] == [("allowed", "allow_once")]
+        assert told[0]["answered_by"].endswith(f"(always: {questions['first']['id']})")
+        assert opened().keys() == {f"run:{runs['third']}", f"run:{runs['fourth']}"}
+
+        # The rule is another's: this question stands as it stood, and its answer is used.
+        editor.command("approval.answer", approval_id=questions["third"]["id"], verdict="allow_once")
+        third = ended(ground, editor, runs["third"])
+        assert "y" in told_model(third)[0]
+        assert "approval.consumed" in kinds(third)
+
+        # What can refuse is still bound to the answer, in that file too.
+        (own,) = (ground.base / "config" / "codeforge" / "workspaces").rglob("policy.yaml")
+        assert "echo x" in own.read_text()
+        refusal = "  - {specifier: {tool: Bash}, decision: deny, command_exact: [never]}\n"
+        own.write_text(own.read_text() + refusal)
+        editor.command("config.reload")
+        editor.command("approval.answer", approval_id=questions["fourth"]["id"], verdict="allow_once")
+        fourth = ended(ground, editor, runs["fourth"])
+        assert "policy changed" in told_model(fourth)[0]
+        assert "approval.consumed" not in kinds(fourth)

@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,3 +106,24 @@ def test_readme_names_only_verbs_targets_and_files_that_exist() -> None:
     assert {name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
     paths = re.findall(r"`((?:docs|editors|codeforge_ls)/[\w./-]+)`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_extension_carries_the_schema_of_policy_files_and_it_fits_them() -> None:
+    extension = ROOT / "editors" / "vscode"
+    contributed = json.loads((extension / "package.json").read_text())["contributes"]["yamlValidation"]
+    (file,) = {extension / entry["url"] for entry in contributed}
+    command = [sys.executable, "-m", "codeforge_ls.policy.schema"]
+    made = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert file.read_text() == made, (
+        "run: python -m codeforge_ls.policy.schema > editors/vscode/schemas/policy.json"
+    )
+    check = Draft202012Validator(json.loads(made))
+    Draft202012Validator.check_schema(json.loads(made))
+    presets = [YAML(typ="safe").load(path) for path in sorted((ROOT / "policies").glob("*.yaml"))]
+    assert [list(check.iter_errors(preset)) for preset in presets] == [[]] * 5
+    for wrong in (
+        {"mode": "plan"},
+        {"name": "x", "mood": 1},
+        {"name": "x", "rules": [{"decision": "allow"}]},
+    ):
+        assert list(check.iter_errors(wrong)), wrong

@@ -12,8 +12,10 @@ from codeforge_ls.model.approvals import Approval
 from codeforge_ls.model.errors import Conflict, Denied, InvalidInput, NotFound
 from codeforge_ls.model.events import EventType
 from codeforge_ls.model.policy import Decision, PolicyDecision, PolicyScope, ToolCall
+from codeforge_ls.policy.always import what_can_ask
 from codeforge_ls.policy.evaluate import evaluate
 from codeforge_ls.policy.library import PolicyLibrary
+from codeforge_ls.policy.loader import parse_layer
 from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.store import Store
 
@@ -160,6 +162,10 @@ async def test_always_answers_the_project_and_not_the_administrator(ground: Grou
         assert ground.judge("Bash", "curl x", name).decision is Decision.DENY
     asked = ground.judge("Bash", "make all", profile)
     assert (asked.decision, asked.scope, asked.line) == (Decision.ASK, PolicyScope.MANAGED, 4)
+    both = ground.judge(
+        "Bash", "make other", ASKS
+    )  # the preset asks too, and its question could be settled for good
+    assert (both.decision, both.scope) == (Decision.ASK, PolicyScope.MANAGED)
     with pytest.raises(Denied):
         await ground.always("Bash", command="make all")
     # the administrator's profile of a name stands for it, whatever the user's file of that name says
@@ -216,3 +222,18 @@ async def test_profiles_are_saved_and_deleted_by_name_and_recorded(ground: Groun
     assert [(change, actor) for change, _, actor in await ground.edits()] == [
         ("saved", "editor:Neovim"), ("saved", "editor:Neovim"), ("deleted", "cli:terminal"),
     ]  # fmt: skip
+
+
+def test_only_allowing_rules_at_the_end_of_that_file_cannot_ask_or_refuse() -> None:
+    def bound(*rules: str, more: str = "") -> str:
+        listed = "".join(f"  - {{specifier: {{tool: Bash}}, {rule}}}\n" for rule in rules)
+        text = f"name: here\n{more}" + (f"rules:\n{listed}" if rules else "")
+        return what_can_ask(parse_layer(text, PolicyScope.ALWAYS, "f"))
+
+    allow, deny = "decision: allow, command_exact: [a]", "decision: deny, command_exact: [b]"
+    assert bound() == bound(allow) == bound(allow, allow, more="description: mine\n") == ""
+    assert bound(deny) == bound(deny, allow) != ""
+    # an allowing rule before it may hide it: without that one the same command is refused
+    assert bound(allow, deny) not in (bound(deny), bound(allow))
+    assert bound(allow, more="protected_paths: [x]\n") == bound(more="protected_paths: [x]\n") != ""
+    assert bound(more="termination: {max_steps: 3}\n") != ""

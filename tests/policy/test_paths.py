@@ -13,7 +13,7 @@ from codeforge_ls.model.policy import Decision, PolicyLayer, PolicyProfile, Tool
 from codeforge_ls.policy.evaluate import evaluate
 from codeforge_ls.policy.globs import matches
 from codeforge_ls.policy.library import PolicyLibrary
-from codeforge_ls.policy.masking import shielded
+from codeforge_ls.policy.masking import Masks
 from codeforge_ls.policy.paths import resolve_path
 
 CASES = json.loads((Path(__file__).parent / "paths.json").read_text())
@@ -165,7 +165,7 @@ def test_what_a_sandbox_has_to_mask(root: Path) -> None:
     (root / "pkg/.vscode").mkdir(exist_ok=True)
 
     def names(layers: Sequence[PolicyLayer] = ()) -> tuple[list[str], list[str]]:
-        found = shielded(root, layers)
+        found = Masks(root).shielded(layers)
         hidden, fixed = ([path.relative_to(root).as_posix() for path in part] for part in found)
         return sorted(hidden), sorted(fixed)
 

@@ -34,6 +34,11 @@ return {
   init_options = { codeforge = options },
   settings = { codeforge = config.settings },
   handlers = handlers,
+  commands = {
+    ["codeforge.policy.try"] = function(command, ctx)
+      require("codeforge.commands").try_rule(command.arguments[1], vim.lsp.get_client_by_id(ctx.client_id))
+    end,
+  },
   on_init = function(client)
     require("codeforge").hand_over(client)
   end,

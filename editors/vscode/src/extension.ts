@@ -4,7 +4,7 @@ import * as vscode from "vscode";
 import { answerApprovals, Approvals } from "./approvals";
 import type { Channels } from "./connection";
 import { keptKeys, setKey } from "./keys";
-import { explainPolicy, rebuild, search, showHealth, showMap } from "./looking";
+import { explainPolicy, rebuild, RuleLens, search, showHealth, showMap, tryRule } from "./looking";
 import { cancelRun, pickRun, rewind, showRun, startPlan, startRun } from "./runs";
 import { RESTRICTED, Servers } from "./server";
 import { StatusItem } from "./status";
@@ -34,7 +34,9 @@ export function activate(context: vscode.ExtensionContext): void {
   for (const [name, action] of Object.entries(own)) {
     context.subscriptions.push(vscode.commands.registerCommand(`codeforge.ui.${name}`, () => guarded(all, channels, action)));
   }
+  const ruleLens = (lens: RuleLens) => guarded(all, channels, (folder) => tryRule(all, folder, lens));
   context.subscriptions.push(
+    vscode.commands.registerCommand("codeforge.policy.try", ruleLens), // as the server names it in the lens
     vscode.commands.registerCommand("codeforge.ui.restart", () => start(() => all.restart())),
     vscode.commands.registerCommand("codeforge.ui.log", () => channels.log.show(true)),
     vscode.commands.registerCommand("codeforge.ui.serverLog", () => channels.server.show(true)),

@@ -9,6 +9,12 @@ interface HitItem extends vscode.QuickPickItem {
   hit: Hit;
 }
 
+/** What the lens over a rule carries: the policy file and the rule's index. */
+export interface RuleLens {
+  uri: string;
+  rule: number;
+}
+
 /** Ask for words and jump to a hit. */
 export async function search(servers: Servers, folder: vscode.WorkspaceFolder): Promise<void> {
   const editor = vscode.window.activeTextEditor;
@@ -42,6 +48,14 @@ export async function explainPolicy(servers: Servers, folder: vscode.WorkspaceFo
   if (!command) return;
   const answer = await servers.call<{ decision: string; profile: string; reason: string }>(folder, "policy.explain", { tool: "Bash", command });
   void vscode.window.showInformationMessage(`CodeForge: ${answer.decision} (${answer.profile}): ${answer.reason}`);
+}
+
+/** Try a rule of a policy file out: what its lens does. The server shows what came of it. */
+export async function tryRule(servers: Servers, folder: vscode.WorkspaceFolder, lens: RuleLens): Promise<void> {
+  const prompt = "A command or a path the rule is about; nothing: the rule's own examples";
+  const input = await vscode.window.showInputBox({ prompt });
+  if (input === undefined) return;
+  await servers.call(folder, "policy.try", input ? { ...lens, input } : lens);
 }
 
 /** Show the health report as JSON. */

@@ -202,3 +202,23 @@ def test_search_map_and_health_without_a_run() -> None:
         assert "is none of" in child.lua("return Told[#Told]")
         child.nvim.command("CodeForge rewind checkpoint-none")
         child.until("Told[#Told]:find('checkpoint', 1, true)")
+
+
+def test_the_lens_of_a_policy_rule_asks_for_a_command_and_shows_the_decision() -> None:
+    rules = "name: ours\nrules:\n  - {specifier: {tool: Bash}, decision: deny, command_allow: [curl]}\n"
+    with neovim([]) as child:
+        file = child.root / ".codeforge" / "policies" / "ours.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(rules)
+        child.ready()
+        child.nvim.command(f"edit {file}")
+        child.until("#vim.lsp.get_clients({ name = 'codeforge', bufnr = 0 }) == 1")
+        child.lua("vim.ui.input = function(_, done) done('curl x') end")
+        child.lua("vim.lsp.codelens.refresh({ bufnr = 0 })")
+        child.until("#vim.lsp.codelens.get(0) == 1")
+        child.nvim.current.window.cursor = (3, 0)
+        child.lua("vim.lsp.codelens.run()")
+        shown = child.until(
+            lambda: (text := child.nvim.command_output("messages")) and "Rule 1" in text and text
+        )
+        assert f"curl x: denied, rule 1 (Bash: deny) for 'curl x' ({file}:3)" in shown

@@ -305,6 +305,18 @@ function M.run(call)
   subcommand.run(args, call)
 end
 
+--- Try a rule of a policy file out, as the lens over it does. The server shows what came of it.
+---@param lens { uri: string, rule: integer }
+---@param client vim.lsp.Client?
+function M.try_rule(lens, client)
+  vim.ui.input({ prompt = "A command or path (nothing: the rule's own examples): " }, function(text)
+    if text then
+      local input = text ~= "" and text or nil
+      codeforge.call("policy.try", { uri = lens.uri, rule = lens.rule, input = input }, nil, nil, client)
+    end
+  end)
+end
+
 --- Completion of subcommands and of their first argument.
 ---@param lead string
 ---@param line string
