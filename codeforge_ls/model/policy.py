@@ -97,10 +97,13 @@ class Termination(Frozen):
     stall_threshold: int = Field(default=5, ge=0)
 
 
+PROFILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
 class PolicyProfile(Frozen):
     """A named set of rules, limits and gates."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(min_length=1, pattern=PROFILE_NAME)
     description: str = ""
     mode: PolicyMode = Field(default=PolicyMode.DEFAULT, description="What holds where no rule matched")
     rules: tuple[PermissionRule, ...] = Field(default=(), description="The first that matches decides")

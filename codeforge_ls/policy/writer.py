@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from codeforge_ls.model.approvals import Approval
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import Conflict, Denied, LimitReached, NotFound, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
-from codeforge_ls.model.policy import PermissionRule, PolicyLayer, PolicyScope
+from codeforge_ls.model.policy import PROFILE_NAME, PermissionRule, PolicyLayer, PolicyScope
 from codeforge_ls.policy.always import narrow_rule, with_rule, without_rule
 from codeforge_ls.policy.library import PolicyLibrary
 from codeforge_ls.policy.loader import MAX_BYTES, MAX_RULES, Broken, parse_layer
@@ -118,16 +119,15 @@ class PolicyWriter:
             file = await asyncio.to_thread(self._file_of, name)
             before = await asyncio.to_thread(_text_of, file)
             if before is None:
-                raise NotFound(
-                    f"You have no policy profile {name[:80]!r}.", hint="`codeforge policy list` shows all."
-                )
+                raise _no_such(name)
             await self._record("deleted", name, file, before, None, by)
             await asyncio.to_thread(file.unlink, missing_ok=True)
             await asyncio.to_thread(self._library.reload)
         return str(file)
 
     def _file_of(self, name: str) -> Path:
-        """Where the user's profile of that name is or would be. Raises ``Denied`` for what is not theirs."""
+        """Where the user's profile of that name is or would be. Raises ``Denied`` for what is not theirs, ``NotFound``
+        for what is no name."""
         folder = self._library.user_dir
         if folder is None:
             raise Unavailable("There is no folder for your own profiles.", hint="Set policy.directory.")
@@ -138,7 +138,11 @@ class PolicyWriter:
             raise Denied(
                 f"{name} is a preset; presets are protected.", hint="Save it under a name of your own."
             )
-        return Path(source) if scope is PolicyScope.USER else folder / f"{name}.yaml"
+        if scope is PolicyScope.USER:
+            return Path(source)
+        if not re.fullmatch(PROFILE_NAME, name):  # a path, say: no profile is called so
+            raise _no_such(name)
+        return folder / f"{name}.yaml"
 
     def _own_file(self) -> tuple[Path, str | None, PolicyLayer | None]:
         """The user's file for this workspace: its place, text and rules (None: there is none yet)."""
@@ -193,6 +197,10 @@ class PolicyWriter:
         await self._store.append(
             EventDraft(stream="workspace", type=EventType.POLICY_CHANGED, payload=payload, actor=by)
         )
+
+
+def _no_such(name: str) -> NotFound:
+    return NotFound(f"You have no policy profile {name[:80]!r}.", hint="`codeforge policy list` shows all.")
 
 
 def _text_of(file: Path) -> str | None:

@@ -59,6 +59,10 @@ def test_profiles_are_kept_checked_and_recorded(ws: Place) -> None:
         in codeforge(ws, "policy", "save", str(ws.base / "strict.yaml"), code=1)["error"]["message"]
     )
     assert codeforge(ws, "policy", "delete", "plan-readonly", code=1)["error"]["code"] == "denied"
+    other = file.parent.parent / "other.yaml"
+    other.write_text("kept: true\n")
+    assert codeforge(ws, "policy", "delete", "../other", code=1)["error"]["code"] == "not_found"
+    assert other.exists(), "a name that is a path must delete nothing"
     assert codeforge(ws, "policy", "delete", "strict")["file"] == str(file)
     assert not file.exists()
     assert [(actor, e["change"], e["before"], e["after"]) for actor, e in events(ws, "policy.changed")] == [

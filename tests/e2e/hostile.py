@@ -22,6 +22,7 @@ GOOD: Json = {
     "name": "editor-interactive",
     "line": 1,
     "index": 0,
+    "rule": 0,
     "keys": {"NO_SUCH_KEY": None},
     "yaml": "name: not-kept\nmode: nonsense\n",
     "sha256": "0" * 64,

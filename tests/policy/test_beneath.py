@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from codeforge_ls.actions import folders
 from codeforge_ls.actions.beneath import read_file, write_file
+from codeforge_ls.checkpoints import folders
 from codeforge_ls.model.actions import content_hash
 from codeforge_ls.model.errors import CodeForgeError, Conflict, InvalidInput
 
