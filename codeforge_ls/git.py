@@ -272,13 +272,15 @@ def finished(
 
 def waited_on(worktree: Path) -> str | None:
     """A rule file of a work tree that is a pipe, as an absolute path; None where there is none."""
-    for folder, folders, names in os.walk(worktree):
-        folders[:] = [name for name in folders if name != ".git"]
-        for name in RULE_FILES.intersection(names):
-            path = os.path.join(folder, name)  # noqa: PTH118 - thousands of folders
-            with contextlib.suppress(OSError):
-                if stat.S_ISFIFO(os.lstat(path).st_mode):
-                    return path
+    folders = [os.fspath(worktree)]  # not os.walk: it calls itself for each folder in a folder
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name != ".git":
+                        folders.append(entry.path)
+                elif entry.name in RULE_FILES and stat.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode):
+                    return entry.path
     return None
 
 
