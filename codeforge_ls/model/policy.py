@@ -45,6 +45,9 @@ class ActionClass(StrEnum):
     RESTORE = "restore"
 
 
+ANY_TOOL = "*"
+
+
 class ToolSpecifier(Frozen):
     """Which tool a rule speaks of; ``sub_pattern`` is a glob on the command line."""
 

@@ -8,6 +8,7 @@ from codeforge_ls.model.actions import Tool
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.limits import ResourceLimits
 from codeforge_ls.model.policy import (
+    ANY_TOOL,
     PermissionRule,
     PolicyLayer,
     PolicyMode,
@@ -17,7 +18,6 @@ from codeforge_ls.model.policy import (
     Termination,
 )
 
-ANY_TOOL = "*"
 OTHERS = "mcp:"  # a tool of another server, which may not be known yet
 
 

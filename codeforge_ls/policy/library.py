@@ -25,6 +25,7 @@ from codeforge_ls.config import (
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import NotFound
 from codeforge_ls.model.policy import (
+    ANY_TOOL,
     Decision,
     NetworkMode,
     PermissionRule,
@@ -38,7 +39,6 @@ from codeforge_ls.model.policy import (
     ToolSpecifier,
 )
 from codeforge_ls.policy.loader import Broken, load_file, load_layer
-from codeforge_ls.policy.rules import ANY_TOOL
 
 INTERACTIVE = "editor-interactive"
 HEADLESS = "headless-safe-sandbox"

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from codeforge_ls.model.policy import Decision, PolicyLayer
+from codeforge_ls.model.policy import ANY_TOOL, Decision, PolicyLayer
 from codeforge_ls.policy.change_times import COARSE_NS, trusted_device
 from codeforge_ls.policy.evaluate import Evaluator
 from codeforge_ls.policy.globs import fold, matches_any_folded, needle
 from codeforge_ls.policy.guard import Access, may_be_special, protected
-from codeforge_ls.policy.rules import ANY_TOOL
 
 # ruff: noqa: PTH116  thousands of folders for each command
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from codeforge_ls.model.policy import PermissionRule, PolicyProfile
+from codeforge_ls.model.policy import ANY_TOOL, PermissionRule, PolicyProfile
 from codeforge_ls.policy.globs import fold, needle, plain_path
 from codeforge_ls.policy.rules import (
-    ANY_TOOL,
     Place,
     only_spelled_out,
     path_applies,

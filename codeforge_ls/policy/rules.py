@@ -11,7 +11,6 @@ from codeforge_ls.model.policy import Decision, PermissionRule, PolicyMode, Poli
 from codeforge_ls.policy.globs import matches_any, matches_any_folded
 from codeforge_ls.policy.nested import program
 
-ANY_TOOL = "*"
 _FALLBACK = {
     PolicyMode.PLAN: Decision.DENY,
     PolicyMode.DEFAULT: Decision.ASK,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from codeforge_ls.model.base import Frozen
 from codeforge_ls.model.errors import NotFound
-from codeforge_ls.model.policy import Decision, PolicyDecision, PolicyLayer, ToolCall
+from codeforge_ls.model.policy import ANY_TOOL, Decision, PolicyDecision, PolicyLayer, ToolCall
 from codeforge_ls.policy.evaluate import Evaluator
-from codeforge_ls.policy.rules import ANY_TOOL, judges_commands
+from codeforge_ls.policy.rules import judges_commands
 
 _WORDS = {Decision.ALLOW: "allowed", Decision.ASK: "asks", Decision.DENY: "denied"}
 
