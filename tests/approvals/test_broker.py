@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,12 @@ def question(**more: object) -> Approval:
     )  # fmt: skip
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
 async def soon(task: asyncio.Task[tuple[Approval, Verdict]]) -> tuple[Approval, Verdict]:
     return await asyncio.wait_for(task, 5)
 
@@ -75,21 +81,19 @@ async def test_people_come_before_a_foreign_agents_client_and_the_first_answer_c
     terminal, client = Channel(ActorKind.CLI, "terminal"), Channel(ActorKind.MCP, "elicitation:x")
     leave = [broker.attach(channel) for channel in (editor, other, terminal, client)]
     asking = asyncio.create_task(broker.request(question(elicitable=True)))
-    await asyncio.sleep(0.05)
+    await until(lambda: bool(editor.asked and other.asked and terminal.asked))
     assert (len(editor.asked), len(other.asked), len(terminal.asked), len(client.asked)) == (1, 1, 1, 0)
     leave[0]()
     await asyncio.sleep(0.01)
     assert client.asked == []  # there is an editor yet
     leave[1]()
-    await asyncio.sleep(0.01)
-    assert len(client.asked) == 1  # now it is the client's turn
+    await until(lambda: len(client.asked) == 1)  # now it is the client's turn
     client.answer.set_result(Verdict.ALLOW_ONCE)
     approval, verdict = await soon(asking)
     assert (approval.state, verdict, approval.answered_by) == (
         ApprovalState.ALLOWED, Verdict.ALLOW_ONCE, "elicitation:x",
     )  # fmt: skip
-    await asyncio.sleep(0.01)
-    assert terminal.closed == [approval.id]
+    await until(lambda: terminal.closed == [approval.id])
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ALLOW_RUN, Verdict.ALLOW_ALWAYS, Verdict.DISMISSED])

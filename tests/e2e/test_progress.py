@@ -12,13 +12,13 @@ import pytest
 from tests.e2e.conftest import ground_of
 from tests.e2e.ground import Ground
 
-FILES, BYTES = 2000, 120_000
+FILES, BYTES = 6000, 90_000
 SAID = re.compile(r"checkpoint: ([0-9,]+) of ([0-9,]+) files")
 
 
 @pytest.fixture(scope="module")
 def large() -> Iterator[Ground]:
-    """240 MB that cannot be compressed: a picture of all takes a second and more."""
+    """540 MB that cannot be compressed: a picture of all takes a second and more, on fast machines too."""
     with ground_of() as ground:
         for number in range(FILES):
             path = ground.root / f"data/{number // 100}/{number}.bin"
