@@ -36,9 +36,19 @@ async def imported(*names: str) -> None:
             await asyncio.to_thread(_import, name)
 
 
+async def no_imports() -> None:
+    """Wait until what is being imported is there."""
+    await asyncio.to_thread(_wait)
+
+
 def is_imported(name: str) -> bool:
     """Whether it was imported here to the end: a module that is still being imported is among ``sys.modules`` too."""
     return name in _whole
+
+
+def _wait() -> None:
+    with _one_at_a_time:
+        return
 
 
 def _import(name: str) -> None:

@@ -19,8 +19,10 @@ LINE_LIMIT = 64 << 20  # bytes of one line from a worker
 INDEX_WORKER, QUERY_WORKER = "codeforge_ls.index.worker", "codeforge_ls.index.query_worker"
 # The index gives way to the answers, three to one; at 10 a busy machine would starve it.
 NICE = {INDEX_WORKER: 5}
+# pydantic would look through every installed package for plugins, which takes time, and load them.
+NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 # One thread each: the workers are the parallelism, and BLAS threads cost memory.
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1", **NO_PLUGINS}
 
 
 def command(module: str) -> list[str]:

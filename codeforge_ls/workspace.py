@@ -53,7 +53,7 @@ from codeforge_ls.model.modes import LOOK, mode_named
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
-from codeforge_ls.policy.library import PolicyLibrary, effective_limits
+from codeforge_ls.policy.library import INTERACTIVE, PolicyLibrary, effective_limits
 from codeforge_ls.policy.syntax import warm
 from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.runs.loop import AgentLoop
@@ -68,7 +68,7 @@ from codeforge_ls.vault import Vault
 
 log = logging.getLogger(__name__)
 
-FIRST_SECONDS = 0.5  # after opening, for the first answers
+FIRST_SECONDS = 2.0  # after opening, for the first answers
 WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
 TIDY_AFTER, TIDY_EVERY = 60.0, 3600.0  # seconds after opening, and between two times
 CHECKPOINT_QUOTA = 1 << 30  # bytes
@@ -307,11 +307,9 @@ class Workspace:
             await self.index.files_changed([""])
         self._background = [
             asyncio.create_task(self._watch_files(), name="watch-config"),
-            asyncio.create_task(warm(), name="warm-policy"),
+            asyncio.create_task(self._settle(), name="settle"),
             asyncio.create_task(self._tidy(), name="tidy-checkpoints"),
         ]
-        if self.watcher:
-            self._background.append(asyncio.create_task(self._watch(self.watcher), name="begin-to-watch"))
 
     def _release_ended(self, event: Event) -> None:
         """What the sandbox keeps warm for a run ends with it."""
@@ -370,10 +368,14 @@ class Workspace:
         )
         await _within(0.5, "the store", self.store.close())
 
-    async def _watch(self, watcher: Watcher) -> None:
-        """Choosing the folders would compete with the first answers; what changes until then is found after."""
+    async def _settle(self) -> None:
+        """What would compete with the first answers: the other profiles, the parser of command lines, and choosing the
+        folders to watch. What changes until then is found after."""
         await asyncio.sleep(FIRST_SECONDS)
-        await watcher.start()
+        await asyncio.to_thread(self.policies.read)
+        await warm()
+        if self.watcher:
+            await self.watcher.start()
 
     async def _watch_files(self) -> None:
         """Reload when a configuration or policy file changes."""
@@ -449,7 +451,7 @@ def _watcher(root: Path, index: Index, checkpoints: Checkpoints, settings: Setti
 
 def _library(root: Path, settings: Settings) -> PolicyLibrary:
     library = PolicyLibrary.of(root, settings.policy)
-    library.names()  # reads and checks the profiles, once
+    library.read(settings.policy.default or INTERACTIVE)
     return library
 
 

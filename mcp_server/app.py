@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ import anyio
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import server as sdk
 from mcp.server.request_state import RequestStateSecurity
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import AnyUrl
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from codeforge_ls.operations.host import WorkspaceHost
 
 LEAVE_SECONDS = 0.3  # to record that the client has left
+
+# The SDK would set up the root logger, which belongs to `codeforge_ls.logs`, and import a library of colours for it.
+vars(sdk)["configure_logging"] = lambda _level: None
 
 
 class CodeForgeServer(MCPServer[Any]):
@@ -77,7 +80,6 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
             with anyio.move_on_after(LEAVE_SECONDS, shield=True), contextlib.suppress(Exception):
                 await connection.end()
 
-    handlers, level = list(logging.root.handlers), logging.root.level
     server = CodeForgeServer(
         NAME,
         title=TITLE,
@@ -85,14 +87,9 @@ def build(host: WorkspaceHost | None = None, front_end: str = PIPE) -> MCPServer
         instructions=INSTRUCTIONS,
         tools=build_tools(),
         lifespan=lifespan,
-        log_level="WARNING",
         request_state_security=RequestStateSecurity(
             keys=[secrets.token_bytes(32)], bind_principal=_connected
         ),
     )
-    # The SDK sets up the root logger; ours belongs to `codeforge_ls.logs`.
-    for handler in set(logging.root.handlers) - set(handlers):
-        logging.root.removeHandler(handler)
-    logging.root.setLevel(level)
     add_resources(server)
     return server

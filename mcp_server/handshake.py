@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from codeforge_ls.model.base import JsonObject
     from codeforge_ls.operations.host import WorkspaceHost
 
-SESSION = "mcp_server.session"
+MODELS, SESSION = "mcp_server.models", "mcp_server.session"
 NAME, TITLE = "codeforge", "CodeForge"
 VERSIONS = (
     "2024-11-05",
@@ -64,7 +64,7 @@ async def serve_mcp(
             await writer.drain()
         opening = asyncio.create_task(_open(host))
         await host.imported()  # first: the workers of the index list the files while we import the SDK
-    await imported(SESSION)
+    await imported(MODELS, SESSION)
     from mcp_server.session import serve_mcp as serve
 
     try:

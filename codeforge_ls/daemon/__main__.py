@@ -28,6 +28,7 @@ from codeforge_ls.rendezvous import (
     version,
     workspace_root,
 )
+from codeforge_ls.standby import NO_PLUGINS
 from codeforge_ls.vault import take_from_environment
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def main() -> int:
     """Run the daemon or the embedded session; returns the exit code. The loser of an election returns 0."""
     end_quickly()
     take_from_environment()  # before anything is started that would inherit a key
+    os.environ.update(NO_PLUGINS)
     options = arguments()
     report = Reporter(options.ready_fd)
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from codeforge_ls import __version__
 from codeforge_ls.daemon.processes import adopt_orphans
 from codeforge_ls.daemon.watchdog import Watchdog
-from codeforge_ls.opening import imported, open_workspace
+from codeforge_ls.opening import imported, no_imports, open_workspace
 from codeforge_ls.standby import Standby
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SESSIONS = {
     "cli": "codeforge_ls.daemon.control",
 }
 # The first answer of an MCP session needs little; this is what the rest does.
-WHOLE_SESSIONS = (*SESSIONS.values(), "mcp_server.session")
+WHOLE_SESSIONS = (*SESSIONS.values(), "mcp_server.models", "mcp_server.session")
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,9 @@ class Host:
     """What sessions get: the root at once, the workspace and its operations when they are asked for.
 
     Nothing heavy is imported before the first session asks for the workspace, which it does after its first
-    answer; the workers of the index import meanwhile, and wait. Then the watchdog is told that stalls count from
-    now on, and later, when no build keeps the processors busy, the code of the other kinds of session is imported,
-    beside the loop.
+    answer; the workers of the index import meanwhile, and wait. Once what that session needs is imported, the watchdog
+    is told that stalls count from now on, and later, when no build keeps the processors busy, the code of the other
+    kinds of session is imported, beside the loop.
     """
 
     def __init__(
@@ -199,9 +199,11 @@ class Host:
         return workspace
 
     async def _get_ready(self, workspace: Workspace) -> None:
-        """From now on stalls count. Then import what the other kinds of session need, so that their first client
-        finds it there; not at once: the first client still waits for its first answers, and where a build keeps the
-        processors busy, a thread that imports is made to wait while it holds the interpreter, and the loop with it."""
+        """Once the first client has what it needs, stalls count. Then import what the other kinds of session need, so
+        that their first client finds it there; not at once: the first client still waits for its first answers, and
+        where a build keeps the processors busy, a thread that imports is made to wait while it holds the interpreter,
+        and the loop with it."""
+        await no_imports()
         gc.freeze()  # what is loaded now stays: later collections need not walk through it
         await asyncio.sleep(0)  # so that this very slice does not count
         self._watchdog.mark_ready()

@@ -9,7 +9,6 @@ import selectors
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from types import FrameType
 
@@ -17,6 +16,7 @@ LOG_SECONDS = 0.05
 STALL_SECONDS = 0.1
 LOOK_SECONDS = 0.025
 QUIET_SECONDS = 2.0  # without work for so long, the looking thread sleeps until there is some
+PLACES = 4  # of the loop's stack that are shown
 STEP = 1.25  # each bucket of the histogram is a quarter wider than the one before
 FLOOR = 0.0005  # seconds; shorter slices share the first bucket
 
@@ -61,7 +61,7 @@ def _has_pidfd() -> bool:
 class Watchdog:
     """Measures one loop from its own thread and from the loop's selector.
 
-    Slices over 50 ms are logged with the loop's stack; those over 100 ms count from ``mark_ready`` on.
+    From ``mark_ready`` on slices over 50 ms are logged with the loop's stack, and those over 100 ms count.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,10 @@ class Watchdog:
         where, self._where = self._where, ""
         if took > self._longest:
             self._longest, self._longest_cpu, self._longest_where = took, cpu, where
-        log.warning("event loop busy for %.0f ms (cpu %.0f ms): %s", took * 1e3, cpu * 1e3, where or "unseen")
+        if self.is_ready:  # before, it waits for imports, and the first line that is logged brings more
+            log.warning(
+                "event loop busy for %.0f ms (cpu %.0f ms): %s", took * 1e3, cpu * 1e3, where or "unseen"
+            )
 
     def report(self) -> Mapping[str, float | int | bool | str]:
         """What was measured since ready (or since the start): milliseconds and counts, for ``health``."""
@@ -169,7 +172,7 @@ class Watchdog:
             self._starved = max(self._starved, now - before - LOOK_SECONDS)
             if began is not None:
                 quiet = 0.0
-                if now - began > LOG_SECONDS / 2:
+                if self.is_ready and now - began > LOG_SECONDS / 2:
                     self._where = self._stack() or self._where
                 continue
             quiet += LOOK_SECONDS
@@ -186,9 +189,9 @@ class Watchdog:
     def _stack(self) -> str:
         """The innermost places of the loop's thread, innermost last, as ``file:line function``."""
         frame: FrameType | None = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way
-        if frame is None:
-            return ""
-        places = traceback.extract_stack(frame)[-4:]
-        return " > ".join(
-            f"{place.filename.rpartition('/')[2]}:{place.lineno} {place.name}" for place in places
-        )
+        places: list[str] = []
+        while frame is not None and len(places) < PLACES:  # ``traceback`` would read the source files
+            code = frame.f_code
+            places.insert(0, f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} {code.co_name}")
+            frame = frame.f_back
+        return " > ".join(places)

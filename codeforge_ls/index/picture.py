@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from xml.sax.saxutils import escape
 
 from codeforge_ls.model.index import GraphPicture, PictureEdge, PictureNode
 
@@ -229,7 +229,7 @@ def _fit_left(text: str, most: int) -> str:
 
 def _text(text: str) -> str:
     """Fit for XML: escaped, and what XML does not know as a character replaced."""
-    return escape("".join("\ufffd" if NO_XML.match(one) else one for one in text))
+    return html.escape("".join("\ufffd" if NO_XML.match(one) else one for one in text))
 
 
 def _quoted(text: str) -> str:
