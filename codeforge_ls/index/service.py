@@ -221,20 +221,14 @@ class Index:
             "exclude": list(exclude),
         }
         raw = await self._ask("repo_map", params)
-        entries = [row for row in _list(raw, "entries") if isinstance(row, list)]
-        return RepoMap(
-            text=str(raw["text"]),
-            tokens=int(str(raw["tokens"])),
-            budget=budget_tokens,
-            files=int(str(raw["files"])),
-            symbols=len(entries),
-            cut=int(str(raw["cut"])),
-            cut_files=int(str(raw.get("cut_files", 0))),
-            entries=tuple(
-                MapEntry.model_validate(dict(zip(MapEntry.model_fields, row, strict=True))) for row in entries
-            ),
-            index=self._condition(raw),
-        )
+        rows = [row for row in _list(raw, "entries") if isinstance(row, list)]
+        more: dict[str, object] = {
+            "budget": budget_tokens,
+            "symbols": len(rows),
+            "entries": [dict(zip(MapEntry.model_fields, row, strict=True)) for row in rows],
+            "index": self._condition(raw),
+        }
+        return RepoMap.model_validate({**_only(raw, RepoMap), **more})
 
     async def picture(
         self, files: int = 30, focus: Sequence[str] = (), query: str = "", exclude: Sequence[str] = ()

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from codeforge_ls.model.base import Frozen, JsonObject
+from codeforge_ls.model.base import Frozen, JsonObject, KnownJson
 from codeforge_ls.model.limits import Execution
 from codeforge_ls.model.policy import PolicyDecision
 
@@ -137,7 +137,7 @@ class Applied(Frozen):
 
     outcome: Outcome
     output: str = ""
-    data: JsonObject = Field(default_factory=dict)
+    data: KnownJson = Field(default_factory=dict)
     decision: PolicyDecision | None = None
     approval_id: str | None = None
     checkpoint_id: str | None = None

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from codeforge_ls.model.base import Frozen, JsonObject
+from codeforge_ls.model.base import Frozen, KnownJson
 
 SCHEMA_VERSION = 1
 
@@ -62,7 +62,7 @@ class EventDraft(Frozen):
 
     stream: str = Field(min_length=1, description="workspace, run:ID, plan:ID or session:ID")
     type: EventType
-    payload: JsonObject = Field(default_factory=dict)
+    payload: KnownJson = Field(default_factory=dict)
     actor: str = "system:codeforge"
     parent: str | None = None
     request_id: str | None = None
@@ -84,7 +84,7 @@ class Event(Frozen):
     id: str
     parent: str | None
     type: str
-    payload: JsonObject
+    payload: KnownJson
     actor: str
     request_id: str | None
     time: float
