@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from codeforge_ls.actions.judge import Readable
-from codeforge_ls.index.service import WALKED
+from codeforge_ls.index.graph_questions import WALKED
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import Denied
 from codeforge_ls.model.index import CallAnswer, EdgeKind, GraphAnswer
