@@ -57,7 +57,7 @@ async def test_the_official_client_works_from_search_to_restore(base: Path, mode
                 async def progress(at: float, _total: float | None, _message: str | None) -> None:
                     told.append(at)
 
-                assert len((await client.list_tools()).tools) == 10
+                assert len((await client.list_tools()).tools) == 11
                 found = await client.call_tool("search_code", {"query": "total"})
                 assert found.structured_content is not None
                 denied = await client.call_tool("apply_edits", {"edits": [FIX]})

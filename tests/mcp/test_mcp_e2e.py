@@ -280,7 +280,7 @@ async def test_the_official_client_accepts_what_we_send(base: Path, mode: str) -
         options = ["--root", str(place.root), "--set", "daemon.idle_seconds=1"]
         server = StdioServerParameters(command=str(BIN / "codeforge-mcp"), args=options, env=place.env)
         async with Client(server, mode=mode, read_timeout_seconds=40) as client:
-            assert len((await client.list_tools()).tools) == 10
+            assert len((await client.list_tools()).tools) == 11
             found = await client.call_tool("search_code", {"query": "total"})
             assert found.structured_content is not None
             assert found.meta is not None
@@ -293,6 +293,9 @@ async def test_the_official_client_accepts_what_we_send(base: Path, mode: str) -
             assert denied.structured_content["status"] == "denied"
             listed = await client.call_tool("list_checkpoints", {})
             assert listed.structured_content == {"checkpoints": [], "omitted": 0}
+            trail = await client.call_tool("audit_list", {"action": "approval"})
+            assert trail.structured_content is not None
+            assert trail.structured_content["entries"][0]["action"] == "approval"
             symbol = await client.call_tool("symbol_info", {"name": "Cart"})
             assert symbol.structured_content is not None
             missing = await client.call_tool("get_run", {"run_id": "run-none"})
@@ -330,6 +333,9 @@ BAD_CALLS: list[tuple[str, dict[str, Any]]] = [
     ("get_run", {"run_id": "'; DROP TABLE runs; --"}),
     ("cancel_run", {"run_id": "run-none"}),
     ("list_checkpoints", {"run_id": "run-none"}),
+    ("audit_list", {"run_id": "run-none"}),
+    ("audit_list", {"cursor": 10**16}),
+    ("audit_list", {"action": "rewind'; DROP TABLE events; --"}),
     ("restore_checkpoint", {"checkpoint_id": "--all"}),
     ("restore_checkpoint", {"checkpoint_id": "x" * 5000}),
 ]
