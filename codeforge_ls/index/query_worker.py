@@ -22,6 +22,8 @@ from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.graph_answers import GraphAnswers
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
+from codeforge_ls.index.map_answers import MapAnswers
+from codeforge_ls.index.present_graph import PresentGraph
 from codeforge_ls.index.ranking import Definition, Leg, Ranked, is_symbol, rank
 from codeforge_ls.index.scan import Scanner
 from codeforge_ls.index.snapshot import Snapshot, resident_bytes
@@ -49,7 +51,9 @@ class QueryWorker:
         self._dense = DenseLeg(state / "segments", shipped)
         self._embedded = EmbeddingLeg(state)
         self._scanner = Scanner(root, limits)
-        self.answers = GraphAnswers(state, self._snapshot, self._refresh, self._condition, self._found_paths)
+        self._graph = PresentGraph(state, self._snapshot, self._refresh, self._condition)
+        self.answers = GraphAnswers(self._graph, self._found_paths)
+        self.maps = MapAnswers(self._graph, self._found_paths)
 
     # -- search
 
@@ -177,7 +181,7 @@ class QueryWorker:
 
     # -- state
 
-    async def warm(self, params: JsonObject, emit: Emit) -> JsonValue:
+    async def warm(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """Load what the first question would have to wait for, and say what of it is of no use.
 
         While there is nothing to search yet, the first question is put to the files themselves: all but their list
@@ -185,9 +189,9 @@ class QueryWorker:
         """
         ready = self._refresh()
         if ready and self._snapshot.searchable:
-            answer = await self.answers.warm(params, emit)
+            self._graph.warm()
             await asyncio.to_thread(load_bm25s)
-            return answer
+            return self._graph.condition()
         await self._scanner.list_files()
         self._loading = asyncio.create_task(_load_later())
         return self._condition() if ready else {}
@@ -271,8 +275,8 @@ async def main() -> None:
         "calls": worker.answers.calls,
         "owners": worker.answers.owners,
         "walk": worker.answers.walk,
-        "repo_map": worker.answers.repo_map,
-        "picture": worker.answers.picture,
+        "repo_map": worker.maps.repo_map,
+        "picture": worker.maps.picture,
         "warm": worker.warm,
         "memory": worker.memory,
     }
