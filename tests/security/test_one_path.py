@@ -32,6 +32,7 @@ MINDS = (
 # agent names what is written or started.
 OTHERS = {
     "codeforge_ls.config.place": "makes the state folder",
+    "codeforge_ls.config.private_file": "a person's trust, policies and token, in the user's own folder",
     "codeforge_ls.config.trusted_file": "a person's trust in the workspace's file, in the user's own folder",
     "codeforge_ls.policy.writer": "profiles and rules that a person keeps, in the user's own folder",
     "codeforge_ls.store": "state.db, and exports that a person asks for at the terminal",
