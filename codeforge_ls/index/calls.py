@@ -55,7 +55,7 @@ class Relations:
             return meant[file]
         files = set(meant)
         if len(files) > 1:
-            imported = files.intersection(self._graph.imports.of(file))
+            imported = files.intersection(self._graph.imports.targets(file))
             folder = _folder(self._graph.paths[file])
             files = imported or {other for other in files if _folder(self._graph.paths[other]) == folder}
         return [node for other in sorted(files) for node in meant[other]]
@@ -104,7 +104,7 @@ class Relations:
         if not self.is_test(file):
             return []
         named = [other for other in self._namesakes(file) if not self.is_test(other)]
-        return named or [other for other in self._graph.imports.of(file) if not self.is_test(other)]
+        return named or [other for other in self._graph.imports.targets(file) if not self.is_test(other)]
 
     def pairs(self, file: int) -> list[int]:
         """The source of a header, or the headers of a source."""

@@ -56,13 +56,13 @@ class CodeGraph:
         self._new_names: dict[str, int] = {}
         self._new_name_list: list[str] = []
         self._definers = np.bincount(base["define_name"], minlength=len(base.names)).astype(np.int32)
+        self.imports = ImportEdges(base, self.paths, self.contents, self.alive)
         self._flow: NameFlow | None = None
         kept = base.arrays.get("rank")
         self._ranks: Floats = np.array(kept) if kept is not None else np.zeros(0)
         self._ranked_version = 0 if kept is not None else -1
         self._path_ranks: tuple[int, Ints] = (-1, np.zeros(0, np.int32))
         self._changed_names: tuple[int, Mapping[int, list[tuple[int, int]]]] = (0, {})
-        self.imports = ImportEdges(base, self.paths, self.contents, self.alive, self.changed)
 
     @cached_property
     def base_flow(self) -> BaseFlow:
@@ -96,6 +96,7 @@ class CodeGraph:
                 self.unread += 1
             else:
                 self._put(at, path, content, read_facts(db, content))
+        self.imports.settle()
         self.version += 1
         self._flow = None
 
@@ -122,15 +123,12 @@ class CodeGraph:
         else:
             self.changed[at] = changed = self._numbered(content, facts)
             self._count(changed.defines, 1)
-        if came:
-            self.imports.came(at, path)
-        self.imports.renew(at)
+        self.imports.put(at, facts.imports if facts is not None else None, came=came)
 
     def _drop(self, at: int) -> None:
         self._withdraw(at)
         self.contents[at] = -1
-        self.imports.went(at, self.paths[at])
-        self.imports.renew(at)
+        self.imports.drop(at)
 
     def _withdraw(self, at: int) -> None:
         changed = self.changed.pop(at, None)

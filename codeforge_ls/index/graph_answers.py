@@ -57,7 +57,7 @@ class GraphAnswers:
             return []
         graph = self._present.as_is()
         at = graph.ids.get(path)
-        return [graph.paths[file] for file in graph.imports.of(at)] if at is not None else []
+        return [graph.paths[file] for file in graph.imports.targets(at)] if at is not None else []
 
     async def symbol_info(self, params: JsonObject, _emit: Emit) -> JsonValue:
         """What a name, or what stands at a position, is and what it has to do with others."""
