@@ -48,7 +48,8 @@ class Shop:
         ):
             subprocess.run(["git", "-C", str(self.root), *command], check=True, env=self.env, timeout=20)
 
-    async def _frontend(self, program: str) -> asyncio.subprocess.Process:
+    async def front_end(self, program: str) -> asyncio.subprocess.Process:
+        """A front end of this workspace, on pipes of its own."""
         process = await asyncio.create_subprocess_exec(
             BIN / program, "--root", str(self.root), "--set", "daemon.idle_seconds=1",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -61,7 +62,7 @@ class Shop:
         self, era: str = NEW, name: str = "test-agent", person: Callable[[Any], Any] | None = None
     ) -> Wire:
         """An MCP client on a pipe of its own; ``person`` answers what is asked through it."""
-        process = await self._frontend("codeforge-mcp")
+        process = await self.front_end("codeforge-mcp")
         assert process.stdin is not None
         assert process.stdout is not None
         wire = Wire(process.stdout, process.stdin, era=era, name=name, person=person)
@@ -70,7 +71,7 @@ class Shop:
 
     async def editor(self) -> Editor:
         """An editor on the same workspace."""
-        editor = Editor(await self._frontend("codeforge-ls"), self.root)
+        editor = Editor(await self.front_end("codeforge-ls"), self.root)
         await editor.start()
         return editor
 
