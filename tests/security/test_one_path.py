@@ -190,7 +190,8 @@ def _tool(node: ast.AST) -> str:
     words = [a.value for a in [*node.args, *(k.value for k in node.keywords)] if isinstance(a, ast.Constant)]
     modes = [word for word in words if isinstance(word, str) and len(word) < 4 and {*word} & {*"wax+"}]
     if isinstance(called, ast.Name):
-        return "open" if called.id == "open" and modes else ""
+        opens = called.id == "open" and modes
+        return called.id if opens or called.id == "replace_private" else ""
     if not isinstance(called, ast.Attribute):
         return ""
     owner = called.value.id if isinstance(called.value, ast.Name) else ""
