@@ -16,7 +16,8 @@ from codeforge_ls.index.graph_base import Floats, GraphBase
 from codeforge_ls.index.graph_edges import between
 from codeforge_ls.index.graph_facts import places_of
 from codeforge_ls.index.name_search import NameSearch
-from codeforge_ls.index.ranking import named_symbols, path_weight
+from codeforge_ls.index.path_rules import path_weight
+from codeforge_ls.index.ranking import named_symbols
 from codeforge_ls.index.repomap import MapTable, estimate_tokens, pack
 from codeforge_ls.index.snapshot import Snapshot
 from codeforge_ls.index.tokens import query_tokens
