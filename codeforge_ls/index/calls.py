@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_facts import CALLABLE, TYPES
-from codeforge_ls.index.ranking import NOISE
+from codeforge_ls.index.path_rules import NOISE
 
 Node = tuple[int, int]  # a file and a definition in it; -1 is the file itself
 

@@ -9,8 +9,9 @@ import numpy as np
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_base import Floats
 from codeforge_ls.index.graph_edges import between
+from codeforge_ls.index.path_rules import path_weight
 from codeforge_ls.index.present_graph import PresentGraph
-from codeforge_ls.index.ranking import named_symbols, path_weight
+from codeforge_ls.index.ranking import named_symbols
 from codeforge_ls.index.repomap import estimate_tokens, pack
 from codeforge_ls.index.tokens import query_tokens
 from codeforge_ls.model.base import JsonObject, JsonValue

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -68,14 +68,15 @@ class QueryWorker:
             return {"hits": [], "legs": [], "unread": 0}
         if not ready or not self._snapshot.searchable:
             return await self._scan(words, wanted, limit)
-        legs = self._legs(params, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
+        count = max(MIN_POOL, POOL_FACTOR * limit)
+        near = self._near(params, words, wanted, count)
         named: dict[ChunkPlace, JsonObject] = {}
         if by_file and not is_symbol(query):
-            near = next((leg for leg in legs if leg.name != WORDS), None)
-            ranked = [
-                one for one in rank_files(query, self._snapshot.lexical, near) if wanted(one.place.path)
-            ]
+            every = rank_files(query, self._snapshot.lexical, near)
+            ranked: Iterable[Ranked] = (one for one in every if wanted(one.place.path))
         else:
+            by_words = self._lexical(words, wanted, count)
+            legs = [Leg(WORDS, 1.0 - near.weight, by_words), near] if near else [Leg(WORDS, 1.0, by_words)]
             ranked = self._ranked(query, words, wanted, limit, legs, named, int(str(params["rrf_k"])))
         hits: list[JsonValue] = []
         files: set[str] = set()
@@ -89,24 +90,22 @@ class QueryWorker:
             hits.append(hit | {"explain": one.explanation()} if params.get("explain") else hit)
             if len(hits) == limit:
                 break
-        return {"hits": hits, "legs": [leg.name for leg in legs], **self._condition()}
+        return {"hits": hits, "legs": [WORDS, *([near.name] if near else [])], **self._condition()}
 
-    def _legs(self, params: JsonObject, words: Sequence[str], wanted: Wanted, count: int) -> list[Leg]:
-        """What each leg that is ready finds: by words, and by meaning."""
-        words_leg = self._lexical(words, wanted, count)
+    def _near(self, params: JsonObject, words: Sequence[str], wanted: Wanted, count: int) -> Leg | None:
+        """What is found by meaning, if that is ready."""
         chosen = None if wanted is _every_path else wanted
         symbol = is_symbol(str(params["query"]))
         weight = float(str(params["symbol_vector_weight" if symbol else "vector_weight"]))
-        name, near = EMBEDDING, self._by_embedding(params.get("embedding"), count, chosen)
-        if near is None:
-            parts = self._snapshot.parts
-            self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
-            if self._dense.ready:
-                rare = {word: self._snapshot.lexical.rarity(word) for word in words}
-                name, near = VECTORS, self._dense.search(rare, count, chosen)
-        if near is None:
-            return [Leg(WORDS, 1.0, words_leg)]
-        return [Leg(WORDS, 1.0 - weight, words_leg), Leg(name, weight, near)]
+        near = self._by_embedding(params.get("embedding"), count, chosen)
+        if near is not None:
+            return Leg(EMBEDDING, weight, near)
+        parts = self._snapshot.parts
+        self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
+        if not self._dense.ready:
+            return None
+        rare = {word: self._snapshot.lexical.rarity(word) for word in words}
+        return Leg(VECTORS, weight, self._dense.search(rare, count, chosen))
 
     def _by_embedding(
         self, query: JsonValue, count: int, wanted: Wanted | None
