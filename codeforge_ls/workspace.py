@@ -10,29 +10,24 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codeforge_ls.actions.apply import Applier, merged_event
+from codeforge_ls.actions.apply import Applier
 from codeforge_ls.actions.authority import Authority
 from codeforge_ls.actions.catalogue import AGENT_TOOLS, ALL_TOOLS
 from codeforge_ls.actions.consent import Consent
 from codeforge_ls.actions.documents import DocumentHub
+from codeforge_ls.actions.executions import Executions
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.judge import Readable
 from codeforge_ls.actions.merging import Merger
 from codeforge_ls.actions.pending import PendingActions
-from codeforge_ls.actions.repo_map import counted_map, readable_map
-from codeforge_ls.actions.rewind import Rewinder, finished_restore
-from codeforge_ls.actions.tool import ToolContext, ToolKind
+from codeforge_ls.actions.recovery import recover
+from codeforge_ls.actions.rewind import Rewinder
+from codeforge_ls.actions.tool import ToolContext
 from codeforge_ls.approvals.broker import Broker
 from codeforge_ls.checkpoints import Checkpoints
-from codeforge_ls.config import (
-    ConfigStore,
-    EditorOptions,
-    EmbeddingSettings,
-    ReloadOutcome,
-    Settings,
-    WatchMode,
-)
+from codeforge_ls.config import ConfigStore, EditorOptions, ReloadOutcome, Settings, WatchMode
+from codeforge_ls.config.file_watch import watch_files
 from codeforge_ls.index import Index
 from codeforge_ls.index.embedding_job import EmbeddingService
 from codeforge_ls.index.files import list_files
@@ -41,35 +36,27 @@ from codeforge_ls.index.watch import Watcher
 from codeforge_ls.llm.backend import LitellmBackend, require_model
 from codeforge_ls.llm.embedder import LitellmEmbedder
 from codeforge_ls.llm.retry import RetryPolicy
-from codeforge_ls.model.actions import SYSTEM, Actor, ActorKind
-from codeforge_ls.model.base import Frozen, JsonValue
+from codeforge_ls.model.actions import Actor, ActorKind
+from codeforge_ls.model.base import JsonObject, JsonValue
 from codeforge_ls.model.checkpoints import Restored
 from codeforge_ls.model.errors import CodeForgeError
 from codeforge_ls.model.events import Event, EventDraft, EventType
 from codeforge_ls.model.index import IndexStatus
-from codeforge_ls.model.limits import Execution
-from codeforge_ls.model.llm import Message, ModelRequest
-from codeforge_ls.model.modes import LOOK, mode_named
 from codeforge_ls.model.policy import PolicyLayer
-from codeforge_ls.model.runs import Run
 from codeforge_ls.plans.service import Plans
-from codeforge_ls.policy.library import INTERACTIVE, PolicyLibrary, effective_limits
+from codeforge_ls.policy.library import PolicyLibrary
 from codeforge_ls.policy.syntax import warm
 from codeforge_ls.policy.writer import PolicyWriter
 from codeforge_ls.runs.loop import AgentLoop
-from codeforge_ls.runs.prompt import MAP_BUDGET, first_messages
-from codeforge_ls.runs.provenance import mark_of
-from codeforge_ls.runs.service import RunRequest, Runs
+from codeforge_ls.runs.opening import Opening
+from codeforge_ls.runs.service import Runs
 from codeforge_ls.sandbox import Place, Sandbox, probe
-from codeforge_ls.sandbox.layer import sweep
-from codeforge_ls.sandbox.limits import resolved
 from codeforge_ls.store import Store
 from codeforge_ls.vault import Vault
 
 log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 2.0  # after opening, for the first answers
-WATCH_SECONDS = 2.0  # how often configuration and policy files are looked at
 TIDY_AFTER, TIDY_EVERY = 60.0, 3600.0  # seconds after opening, and between two times
 CHECKPOINT_QUOTA = 1 << 30  # bytes
 # What a foreign agent may not read is not sent to an embedding model either.
@@ -130,7 +117,7 @@ class Workspace:
         # These wait for other programs and for the disk, so they do it together.
         place = Place(state, state.name)
         probing = asyncio.create_task(probe(config.current.sandbox, place))
-        reading = asyncio.create_task(asyncio.to_thread(_library, root, config.current))
+        reading = asyncio.create_task(asyncio.to_thread(PolicyLibrary.of, root, config.current.policy))
         try:
             store = await Store.open(state / "state.db")
         except BaseException:
@@ -166,11 +153,22 @@ class Workspace:
         checkpoints: Checkpoints,
     ) -> Workspace:
         """Build the services and connect them; nothing but the index is at work yet."""
+        start = _starter()
+
+        def crashed(name: str, code: int) -> None:
+            payload: JsonObject = {"worker": name, "code": code}
+            draft = EventDraft(stream="workspace", type=EventType.WORKER_CRASHED, payload=payload)
+            start(store.append(draft))
+
+        def changed(paths: Sequence[str]) -> None:
+            if paths:
+                start(index.files_changed(list(paths)))
+
         backend = LitellmBackend(
             env=environment,
             keys=vault.get,
             retry=RetryPolicy(retries=config.current.llm.retries),
-            on_crash=_crash_recorder(store),
+            on_crash=crashed,
         )
         documents = DocumentHub()
         files = WorkspaceFiles(root, documents, state / "writing")
@@ -182,11 +180,17 @@ class Workspace:
             trusted=lambda: config.loaded.trusted_profile,
         )
 
-        def may_send(path: str) -> bool:
-            return Readable(root, authority.layers(STRANGER))(path)
-
-        if embedding := _embedding(backend, config.current.embedding, may_send):
-            index.embed(embedding)
+        embedding = config.current.embedding
+        if model := embedding.model.strip():
+            embedder = LitellmEmbedder(backend, model, embedding.api_base, embedding.timeout_seconds)
+            index.embed(
+                EmbeddingService(
+                    embedder,
+                    lambda: Readable(root, authority.layers(STRANGER)),
+                    embedding.batch,
+                    embedding.query_timeout_seconds,
+                )
+            )
 
         async def list_names() -> list[str]:
             listing = await asyncio.to_thread(list_files, root, Limits.of(config.current.index))
@@ -201,15 +205,7 @@ class Workspace:
                 checkpoint=store.checkpoint,
             )
 
-        def execution(actor: Actor, layers: Sequence[PolicyLayer], request: RunRequest) -> Execution:
-            limits = effective_limits(layers)[2]
-            found = resolved(
-                config.current.sandbox, request.exec_mode, limits, request.limits,
-                only_tighten=not actor.is_person,
-            )  # fmt: skip
-            sandbox.require(found.mode)
-            return found
-
+        executions = Executions(lambda: config.current.sandbox, sandbox)
         place = Place(state)
         merger = Merger(files, checkpoints, state / "merging")
         applier = Applier(
@@ -221,30 +217,15 @@ class Workspace:
             store=store,
             merger=merger,
             layers=place.layers,
-            execution=lambda layers: resolved(config.current.sandbox, None, effective_limits(layers)[2]),
+            execution=executions.of,
             command_seconds=lambda: config.current.runs.command_timeout_seconds,
-            on_changed=_refresher(index),
+            on_changed=changed,
         )
         writer = PolicyWriter(root, policies, store)
         consent = Consent(
             store, broker, writer, authority.revision, lambda: config.current.approvals.timeout_seconds
         )
         gate = Gate(store, consent, applier, ALL_TOOLS, context)
-
-        async def opening(run: Run) -> Sequence[Message]:
-            if not mode_named(run.mode).tools <= LOOK:
-                checkpoints.prepare()  # while the model thinks
-            repo_map = None
-            readable = context(run.layers).may_read
-            with contextlib.suppress(CodeForgeError):  # an agent without a map can still search with Grep
-                repo_map = await counted_map(
-                    lambda budget: readable_map(index, readable, budget, query=run.task[:2000]),
-                    MAP_BUDGET,
-                    lambda text: backend.count_tokens(run.model, text),
-                )
-            return first_messages(
-                root, mode_named(run.mode), run.execution, run.task, repo_map, mark_of(run.id)
-            )
 
         runs = Runs(
             store,
@@ -256,11 +237,11 @@ class Workspace:
                 gate=gate,
                 backend=backend,
                 tools=AGENT_TOOLS,
-                request=lambda run, messages, tools: _request(config.current, run, messages, tools),
-                opening=opening,
+                settings=lambda: config.current.llm,
+                opening=Opening(root, index, checkpoints, backend),
                 max_result=lambda: config.current.runs.max_result_bytes,
             ),
-            execution,
+            executions,
             config.current.runs.max_concurrent,
         )
         return cls(
@@ -295,18 +276,12 @@ class Workspace:
         await self.store.append(
             EventDraft(stream="workspace", type=EventType.WORKSPACE_OPENED, payload={"root": str(self.root)})
         )
-        await self.files.recover()
-        if finished := await self.merger.recover():
-            plan, merge = finished
-            await self.store.append(merged_event(plan, merge, SYSTEM.label, after_crash=True))
-            await self.index.files_changed([change.path for change in merge.files])
-        await asyncio.to_thread(sweep, Place(self.state).layers)
         self.store.subscribe(self._release_ended)
-        if restored:
-            await self.store.append(*finished_restore(restored))
-            await self.index.files_changed([""])
+        layers = Place(self.state).layers
+        if changed := await recover(self.files, self.merger, layers, self.store, restored):
+            await self.index.files_changed(changed)
         self._background = [
-            asyncio.create_task(self._watch_files(), name="watch-config"),
+            asyncio.create_task(watch_files(self._own_files, self.reload_settings), name="watch-config"),
             asyncio.create_task(self._settle(), name="settle"),
             asyncio.create_task(self._tidy(), name="tidy-checkpoints"),
         ]
@@ -377,17 +352,6 @@ class Workspace:
         if self.watcher:
             await self.watcher.start()
 
-    async def _watch_files(self) -> None:
-        """Reload when a configuration or policy file changes."""
-        known = await asyncio.to_thread(self._stamps)
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            now = await asyncio.to_thread(self._stamps)
-            if now != known:
-                known = now
-                with contextlib.suppress(Exception):
-                    await self.reload_settings()
-
     async def _tidy(self) -> None:
         """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest; forget old
         idempotency keys."""
@@ -399,25 +363,8 @@ class Workspace:
                 await self.store.reservations.purge()
             await asyncio.sleep(TIDY_EVERY)
 
-    def _stamps(self) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
-        folders = self.policies.directories
-        policies = (file for folder in folders for file in _yaml_files(folder))
-        files = [self.vault.file, *self.config.watched_files, *policies]
-        for path in files:
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                found[str(path)] = (status.st_mtime_ns, status.st_size)
-        return found
-
-
-def _embedding(
-    backend: LitellmBackend, settings: EmbeddingSettings, may_send: Callable[[str], bool]
-) -> EmbeddingService | None:
-    if not settings.model.strip():
-        return None
-    embedder = LitellmEmbedder(backend, settings.model.strip(), settings.api_base, settings.timeout_seconds)
-    return EmbeddingService(embedder, may_send, settings.batch, settings.query_timeout_seconds)
+    def _own_files(self) -> list[Path]:
+        return [self.vault.file, *self.config.watched_files, *self.policies.files()]
 
 
 async def _within(seconds: float, name: str, closing: Coroutine[object, object, object]) -> None:
@@ -429,12 +376,6 @@ async def _within(seconds: float, name: str, closing: Coroutine[object, object, 
         task.cancel()
     elif not task.cancelled() and (error := task.exception()) is not None:
         log.error("closing %s failed; going on", name, exc_info=error)
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    with contextlib.suppress(OSError):
-        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
-    return []
 
 
 def _watcher(root: Path, index: Index, checkpoints: Checkpoints, settings: Settings) -> Watcher | None:
@@ -449,53 +390,13 @@ def _watcher(root: Path, index: Index, checkpoints: Checkpoints, settings: Setti
     return Watcher(root, changed, settings.index.exclude, since=index.started_at)
 
 
-def _library(root: Path, settings: Settings) -> PolicyLibrary:
-    library = PolicyLibrary.of(root, settings.policy)
-    library.read(settings.policy.default or INTERACTIVE)
-    return library
-
-
-def _request(
-    settings: Settings, run: Run, messages: Sequence[Message], tools: Sequence[ToolKind[Frozen]]
-) -> ModelRequest:
-    llm = settings.llm
-    return ModelRequest(
-        model=run.model,
-        messages=tuple(messages),
-        tools=tuple(kind.schema() for kind in tools),
-        api_base=llm.api_base,
-        temperature=llm.temperature,
-        max_output_tokens=llm.max_output_tokens,
-        first_token_timeout=llm.first_token_timeout,
-        idle_timeout=llm.idle_timeout,
-        total_timeout=llm.total_timeout,
-        request_id=run.id,
-    )
-
-
-def _refresher(index: Index) -> Callable[[Sequence[str]], None]:
-    """Tells the index of changed paths without making the gate wait."""
-    pending: set[asyncio.Task[None]] = set()
-
-    def refresh(paths: Sequence[str]) -> None:
-        if paths:
-            task = asyncio.ensure_future(index.files_changed(list(paths)))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-
-    return refresh
-
-
-def _crash_recorder(store: Store) -> Callable[[str, int], None]:
-    """Writes the crash of a worker into the log."""
+def _starter() -> Callable[[Coroutine[object, object, object]], None]:
+    """Starts what nobody waits for, and holds it until it is done."""
     pending: set[asyncio.Task[object]] = set()
 
-    def crashed(name: str, code: int) -> None:
-        draft = EventDraft(
-            stream="workspace", type=EventType.WORKER_CRASHED, payload={"worker": name, "code": code}
-        )
-        task: asyncio.Task[object] = asyncio.ensure_future(store.append(draft))
+    def start(work: Coroutine[object, object, object]) -> None:
+        task = asyncio.ensure_future(work)
         pending.add(task)
         task.add_done_callback(pending.discard)
 
-    return crashed
+    return start

@@ -13,7 +13,7 @@ Schema = dict[str, Any]  # any JSON schema keyword may stand in it
 MAX_INTEGER = 2**53 - 1  # more is not exact in every JSON reader
 
 # A result's schema says what is there; it stays true when a later version adds something.
-RESULT_LEAVES = ("title", "$defs", "description", "default", "additionalProperties")
+RESULT_LEAVES = ("title", "$defs", "description", "default", "additionalProperties", "required")
 
 
 def _from_text(value: object) -> object:
@@ -91,9 +91,11 @@ def arguments_schema(model: type[BaseModel]) -> Schema:
 
 
 def result_schema(model: type[BaseModel]) -> Schema:
-    """The schema of a tool's structured result: names and types, which is all that programs need."""
+    """The schema of a tool's structured result: names and types, which is all that programs need. That a part is always
+    there is said of the topmost ones."""
     whole = model.model_json_schema(mode="serialization")
-    return _plain(whole, leave=RESULT_LEAVES, optional_null=False)
+    plain = _plain(whole, leave=RESULT_LEAVES, optional_null=False)
+    return {**plain, "required": whole["required"]}
 
 
 def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Schema:
@@ -112,7 +114,7 @@ def _plain(schema: Schema, *, leave: tuple[str, ...], optional_null: bool) -> Sc
         if {"type": "null"} in node.get("anyOf", ()):
             return walk(without_null(node)) if optional_null else or_null(node)
         kept = {key: inside(key, value) for key, value in node.items() if key not in leave}
-        if kept.get("default", 0) in ("", []) or kept.get("default") is False:
+        if "default" in kept and kept["default"] in ("", [], 0, False):
             del kept["default"]  # absent means nothing anyway
         if not optional_null and "enum" in kept:
             del kept["type"]  # the values say it; models that read arguments want both

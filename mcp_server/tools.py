@@ -1,10 +1,10 @@
-"""The ten tools: what agents are told of each, the operation behind it, and how its answer is shown."""
+"""The tools: what agents are told of each, the operation behind it, and how its answer is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
@@ -12,11 +12,9 @@ from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import Field, ValidationError
 
 from codeforge_ls import redaction
-from codeforge_ls.model.base import Frozen, JsonObject, JsonValue
+from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import CodeForgeError, InvalidInput, error_from_json
-from codeforge_ls.model.index import Relation
-from codeforge_ls.model.limits import ExecMode
-from mcp_server import changing, looking
+from mcp_server import changing, inputs, looking, trail
 from mcp_server.calls import (
     MAX_TEXT,
     REPLAYED_META,
@@ -26,145 +24,12 @@ from mcp_server.calls import (
     error_result,
     unexpected,
 )
-from mcp_server.schemas import (
-    Arguments,
-    Edit,
-    ListOfText,
-    LooseJson,
-    Place,
-    Tighten,
-    Whole,
-    arguments_schema,
-    result_schema,
-)
+from mcp_server.schemas import Arguments, arguments_schema, result_schema
 from mcp_server.shown import Shown
 
 LOOKS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
-
-
-def _about(text: str) -> Any:
-    """A parameter's description, twelve words at most: agents pay for each one in every turn."""
-    return Field(description=text)
-
-
-class SearchCode(Arguments):
-    """Arguments of search_code."""
-
-    query: Annotated[str, _about("Words, identifiers or a question")]
-    limit: Annotated[Whole, _about("Hits, 1 to 50")] = 10
-    path_glob: Annotated[str | None, _about("Only files such as src/**/*.py")] = None
-    group_by: Annotated[Literal["chunk", "file"], _about("A hit per chunk or file")] = "chunk"
-
-
-class DrawMap(Arguments):
-    """Arguments of repo_map."""
-
-    budget_tokens: Annotated[Whole, _about("64 to 16384")] = 1024
-    focus: Annotated[ListOfText, _about("Paths to rank higher")] = []  # noqa: RUF012 - pydantic copies it
-    query: Annotated[str, _about("Words to rank by")] = ""
-
-
-class ReadCode(Arguments):
-    """Arguments of read_code."""
-
-    path: Annotated[str, _about("Workspace-relative path")]
-    start_line: Annotated[Whole, _about("First line, from 1")] = 1
-    end_line: Annotated[Whole | None, _about("Last line, included")] = None
-
-
-class SymbolInfo(Arguments):
-    """Arguments of symbol_info."""
-
-    name: Annotated[str | None, _about("Its name, or give position")] = None
-    position: Annotated[Place | None, LooseJson, _about("1-based place of a use or definition")] = None
-    relation: Annotated[Relation, _about("What to know of it")] = "definition"
-
-
-class ApplyEdits(Arguments):
-    """Arguments of apply_edits."""
-
-    edits: Annotated[
-        list[Edit], LooseJson, _about("Each: old_text (exact, unique) and new_text, or whole content")
-    ]
-    dry_run: Annotated[bool, _about("Only show the diff")] = False
-
-
-class StartRun(Arguments):
-    """Arguments of start_run."""
-
-    task: Annotated[str, _about("What to do, and how to check it")]
-    profile: Annotated[str | None, _about("Policy profile; only tightens")] = None
-    mode: Annotated[str | None, _about("Agent mode, else coder")] = None
-    tighten: Annotated[Tighten | None, LooseJson, _about("Tighter than the policy")] = None
-    exec_mode: Annotated[ExecMode | None, _about("How commands run")] = None
-
-
-class GetRun(Arguments):
-    """Arguments of get_run."""
-
-    run_id: Annotated[str, _about("From start_run")]
-    cursor: Annotated[Whole, _about("The last next_cursor")] = 0
-
-
-class OneRun(Arguments):
-    """Arguments of cancel_run."""
-
-    run_id: Annotated[str, _about("From start_run")]
-
-
-class ListCheckpoints(Arguments):
-    """Arguments of list_checkpoints."""
-
-    run_id: Annotated[str | None, _about("Of this run only")] = None
-
-
-class RestoreCheckpoint(Arguments):
-    """Arguments of restore_checkpoint."""
-
-    checkpoint_id: Annotated[str, _about("From apply_edits or list_checkpoints")]
-
-
-def _given(arguments: Arguments) -> JsonObject:
-    """What the client gave, and the defaults it was told of."""
-    dumped: JsonObject = arguments.model_dump(mode="json", exclude_none=True)
-    return dumped
-
-
-def _place(arguments: Arguments) -> JsonObject:
-    given = _given(arguments)
-    place = given.get("position")
-    if isinstance(place, dict) and isinstance(column := place.get("column"), int):
-        place["column"] = column - 1  # operations count UTF-16 columns from 0, as editors do
-    return given
-
-
-def _tightened(arguments: Arguments) -> JsonObject:
-    """``tighten`` as the operation takes it: rules and limits."""
-    given = _given(arguments)
-    wish = given.pop("tighten", None)
-    if not isinstance(wish, dict):
-        return given
-    rules: list[JsonValue] = [
-        {
-            "specifier": {"tool": tool},
-            "decision": decision,
-            "reason": f"the run was started with {decision} {tool}",
-        }
-        for decision in ("deny", "ask")
-        if isinstance(tools := wish.get(decision), list)
-        for tool in tools
-    ]
-    names = {"max_steps": "max_steps", "max_cost": "max_cost", "max_seconds": "timeout_seconds"}
-    ends = {theirs: wish[ours] for ours, theirs in names.items() if ours in wish}
-    network: JsonObject = {"network_mode": "none"} if wish.get("no_network") else {}
-    return {**given, "tighten": {"rules": rules, "termination": ends, "resource_limits": network}}
-
-
-def _page(arguments: Arguments) -> JsonObject:
-    given: dict[str, JsonValue] = _given(arguments)
-    return {"run_id": given["run_id"], "after": given["cursor"], "limit": 100}
 
 
 @dataclass(frozen=True)
@@ -179,52 +44,52 @@ class Offer:
     show: Callable[[JsonObject], Shown]
     facts: type[Frozen] | None = None
     annotations: ToolAnnotations = field(default_factory=LOOKS.model_copy)
-    translate: Callable[[Arguments], JsonObject] = _given
+    translate: Callable[[Arguments], JsonObject] = inputs.given
 
 
 OFFERS = (
     Offer(
         "search_code",
         "Search code",
-        "Find code in the repository by words, identifiers or meaning, best first. Start here.",
+        "Find code by name or meaning, best first. Start here.",
         "search",
-        SearchCode,
+        inputs.SearchCode,
         looking.show_search,
         looking.SearchFacts,
     ),
     Offer(
         "repo_map",
         "Repository map",
-        "The repository's most important files and definitions.",
+        "The most important files and definitions.",
         "repomap",
-        DrawMap,
+        inputs.DrawMap,
         looking.show_map,
     ),
     Offer(
         "read_code",
         "Read code",
-        "Numbered lines of a file, unsaved text included, and the base_hash for apply_edits.",
+        "Numbered lines of a file, with unsaved text and the base_hash for apply_edits.",
         "code.read",
-        ReadCode,
+        inputs.ReadCode,
         looking.show_code,
     ),
     Offer(
         "symbol_info",
         "Symbol",
-        "Definition, references, callers or graph neighbours of a symbol.",
+        "Definition, references or callers of a symbol.",
         "symbol.info",
-        SymbolInfo,
+        inputs.SymbolInfo,
         looking.show_symbol,
         looking.SymbolFacts,
-        translate=_place,
+        translate=inputs.place,
     ),
     Offer(
         "apply_edits",
         "Apply edits",
-        "Edit files, all or none, after policy, the user's approval and a checkpoint. "
-        "Status pending: repeat the same call for the outcome. Status denied: do not retry.",
+        "Edit files, all or none, after policy, approval and a checkpoint. "
+        "pending: repeat the same call. denied: do not retry.",
         "edits.apply",
-        ApplyEdits,
+        inputs.ApplyEdits,
         changing.show_edits,
         changing.EditFacts,
         ToolAnnotations(
@@ -234,32 +99,32 @@ OFFERS = (
     Offer(
         "start_run",
         "Start a run",
-        "Give CodeForge's agent a task in the background; returns a run_id.",
+        "Give CodeForge's agent a task, in the background.",
         "run.start",
-        StartRun,
+        inputs.StartRun,
         changing.show_start,
         changing.StartFacts,
         ToolAnnotations(
             read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
         ),
-        translate=_tightened,
+        translate=inputs.tightened,
     ),
     Offer(
         "get_run",
         "Follow a run",
         "State of a run and its events after a cursor.",
         "run.get",
-        GetRun,
+        inputs.GetRun,
         changing.show_run,
         changing.ProgressFacts,
-        translate=_page,
+        translate=inputs.page,
     ),
     Offer(
         "cancel_run",
         "Cancel a run",
-        "Stop a run for good. Its changes stay; restore_checkpoint takes them back.",
+        "Stop a run for good; its changes stay.",
         "run.cancel",
-        OneRun,
+        inputs.OneRun,
         changing.show_cancel,
         changing.RunAnswer,
         ToolAnnotations(
@@ -271,16 +136,25 @@ OFFERS = (
         "List checkpoints",
         "Checkpoints, newest first.",
         "checkpoint.list",
-        ListCheckpoints,
+        inputs.ListCheckpoints,
         changing.show_checkpoints,
         changing.CheckpointsFacts,
     ),
     Offer(
+        "audit_list",
+        "Audit trail",
+        "Who did what, when and why, newest first.",
+        "audit.page",
+        inputs.ListAudit,
+        trail.show_trail,
+        trail.TrailFacts,
+    ),
+    Offer(
         "restore_checkpoint",
         "Restore checkpoint",
-        "Take files back to a checkpoint, after approval; a safety checkpoint undoes it.",
+        "Take files back to a checkpoint, after approval. Can be undone.",
         "checkpoint.restore",
-        RestoreCheckpoint,
+        inputs.RestoreCheckpoint,
         changing.show_restore,
         changing.RestoreFacts,
         ToolAnnotations(

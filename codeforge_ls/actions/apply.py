@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from codeforge_ls.actions.files import WorkspaceFiles
 from codeforge_ls.actions.judge import Writable
-from codeforge_ls.actions.merging import Merge, Merger, Plan
+from codeforge_ls.actions.merging import Merge, Merger, Plan, merged_event
 from codeforge_ls.actions.preview import diff_of, file_diff
 from codeforge_ls.actions.rewind import Rewinder
 from codeforge_ls.actions.text import count_changes
@@ -333,23 +333,6 @@ async def _to_the_end(work: Coroutine[object, object, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-def merged_event(plan: Plan, merge: Merge, actor: str, *, after_crash: bool = False) -> EventDraft:
-    """The event of a merged layer. ``after_crash``: a dead daemon began it and this one finished it."""
-    return EventDraft(
-        stream=plan.stream,
-        type=EventType.LAYER_MERGED,
-        payload={
-            "call_id": plan.call_id,
-            "checkpoint_id": plan.checkpoint_id,
-            "files": [change.model_dump(mode="json") for change in merge.files],
-            "conflicts": list(merge.conflicts),
-            "refused": list(merge.refused),
-            "finished_after_crash": after_crash,
-        },
-        actor=actor,
-    )
 
 
 def _created(action: Action, checkpoint: Checkpoint, unsaved: Mapping[str, str]) -> EventDraft:

@@ -25,6 +25,7 @@ from codeforge_ls.checkpoints import Checkpoints
 from codeforge_ls.model.actions import FileChange, content_hash
 from codeforge_ls.model.checkpoints import Checkpoint
 from codeforge_ls.model.errors import CodeForgeError, NotFound
+from codeforge_ls.model.events import EventDraft, EventType
 from codeforge_ls.sandbox.layer import ChangeKind, Layer, LayerChange
 
 log = logging.getLogger(__name__)
@@ -338,3 +339,20 @@ def _shown(path: str) -> str:
 def _named(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - 20} more" if len(paths) > 20 else ""
     return ", ".join(map(_shown, paths[:20])) + more
+
+
+def merged_event(plan: Plan, merge: Merge, actor: str, *, after_crash: bool = False) -> EventDraft:
+    """The event of a merged layer. ``after_crash``: a dead daemon began it and this one finished it."""
+    return EventDraft(
+        stream=plan.stream,
+        type=EventType.LAYER_MERGED,
+        payload={
+            "call_id": plan.call_id,
+            "checkpoint_id": plan.checkpoint_id,
+            "files": [change.model_dump(mode="json") for change in merge.files],
+            "conflicts": list(merge.conflicts),
+            "refused": list(merge.refused),
+            "finished_after_crash": after_crash,
+        },
+        actor=actor,
+    )

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
 
 from codeforge_ls.config.place import workspace_config_dir
+from codeforge_ls.config.private_file import replace_private
 from codeforge_ls.model.base import Frozen, JsonObject
 
 FILE = "trust.json"
@@ -51,14 +51,4 @@ def write_trust(root: Path, sha256: str | None, environ: Mapping[str, str] | Non
     if sha256 is None:
         record.unlink(missing_ok=True)
         return
-    record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = record.with_name(f".{secrets.token_hex(8)}.codeforge")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"root": os.path.realpath(root), "config.yaml": sha256}, file)
-            file.flush()
-            os.fsync(descriptor)
-        beside.replace(record)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_private(record, json.dumps({"root": os.path.realpath(root), "config.yaml": sha256}).encode())

@@ -8,6 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from codeforge_ls.config.private_file import replace_private
 from codeforge_ls.model.errors import Unavailable
 
 TOKEN_BYTES = 32
@@ -43,16 +44,9 @@ class TokenFile:
     def replace(self) -> bytes:
         """Write a new token beside the file and rename it into place; the old one is worth nothing from then on."""
         token = secrets.token_urlsafe(TOKEN_BYTES).encode()
-        beside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(token + b"\n")
-                file.flush()
-                os.fsync(descriptor)
-            beside.replace(self.path)
+            replace_private(self.path, token + b"\n")
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise Unavailable(
                 f"The token file {self.path} cannot be written: {error.strerror}.",
                 hint="Make room or permission there, then repeat it.",

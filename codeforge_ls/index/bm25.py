@@ -6,7 +6,7 @@ import importlib
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from codeforge_ls.index.file_names import FileNames, as_called, bare_name
 from codeforge_ls.index.lexical import ChunkPlace, Postings
 from codeforge_ls.index.tokens import forms
 
@@ -37,11 +38,14 @@ def load_bm25s() -> ModuleType:
 
 @dataclass(frozen=True)
 class FileEvidence:
-    """What speaks for a file: its best chunk, its best chunks' scores summed, and the score of the file as a whole."""
+    """What speaks for each file of a collection: the scores of its best chunks summed, and that of it as a whole.
 
-    place: ChunkPlace
-    chunks: float
-    whole: float
+    ``best`` is its best chunk; -1 and zeros for a file that nothing speaks for.
+    """
+
+    chunks: npt.NDArray[np.float64]
+    whole: npt.NDArray[np.float64]
+    best: npt.NDArray[np.int64]
 
 
 class Collection:
@@ -150,10 +154,8 @@ class Collection:
         having = np.flatnonzero(best > 0)
         return having, best[having]
 
-    def files(self, counts: Mapping[str, int]) -> list[FileEvidence]:
-        """What the words of a long text, and how often each is in it, say for each file in which one occurs."""
-        if not self._alive_count:
-            return []
+    def files(self, counts: Mapping[str, int]) -> FileEvidence:
+        """What the words of a long text, and how often each is in it, say for each file."""
         files, lengths = self._by_file()
         every = len(lengths)
         living = np.count_nonzero(lengths)
@@ -170,35 +172,52 @@ class Collection:
             idf = math.log(1 + (living - having + 0.5) / (having + 0.5))
             whole += times * idf * summed / (summed + damp)
         found = np.flatnonzero(chunk_scores > 0)
-        if not len(found):
-            return []
         found = found[np.lexsort((found, -chunk_scores[found], files[found]))]
-        firsts = np.unique(files[found], return_index=True)[1]
-        best: list[FileEvidence] = []
-        for first, end in zip(firsts.tolist(), [*firsts[1:].tolist(), len(found)], strict=True):
-            top = chunk_scores[found[first : min(end, first + len(CHUNK_SHARES))]]
-            sum_of_best = float((top * CHUNK_SHARES[: len(top)]).sum())
-            chunk = int(found[first])
-            best.append(FileEvidence(self.place(chunk), sum_of_best, float(whole[files[chunk]])))
-        return best
+        owners, firsts, sizes = np.unique(files[found], return_index=True, return_counts=True)
+        place_in_file = np.arange(len(found)) - np.repeat(firsts, sizes)
+        top = place_in_file < len(CHUNK_SHARES)
+        shares = chunk_scores[found[top]] * CHUNK_SHARES[place_in_file[top]]
+        best = np.full(every, -1, np.int64)
+        best[owners] = found[firsts]
+        whole[best < 0] = 0.0
+        return FileEvidence(np.bincount(files[found[top]], shares, every).astype(np.float64), whole, best)
+
+    @property
+    def file_names(self) -> Iterator[tuple[int, FileNames]]:
+        """The names of the files of each part, after the number of its first file."""
+        first = 0
+        for part in self._parts:
+            yield first, part.file_names
+            first += len(part.contents)
+
+    def file_path(self, file: int) -> str:
+        """The path of a file by its number."""
+        for part in self._parts:
+            if file < len(part.contents):
+                return part.paths[file]
+            file -= len(part.contents)
+        raise IndexError(file)
+
+    def file_number(self, path: str) -> int:
+        """The number of the living file with this path, -1 for none."""
+        lengths = self._by_file()[1]
+        for first, names in self.file_names:
+            for at in names.called(as_called(bare_name(path))):
+                if lengths[first + at] and self.file_path(first + at) == path:
+                    return first + at
+        return -1
 
     def _by_file(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The file of each chunk under a common numbering, and the words of each file, none for the dead."""
         if self._of_files is None:
-            firsts = accumulate((len(part.contents) for part in self._parts), initial=0)
-            files = np.concatenate(
-                [
-                    part.places[:, 0].astype(np.int64) + first
-                    for part, first in zip(self._parts, firsts, strict=False)
-                ]
-            )
-            lengths = np.concatenate(
-                [
-                    part.lengths if living is None else np.where(living, part.lengths, 0)
-                    for part, living in zip(self._parts, self._alive, strict=True)
-                ]
-            )
-            self._of_files = files, np.bincount(files, lengths).astype(np.float64)
+            *firsts, every = accumulate((len(part.contents) for part in self._parts), initial=0)
+            files, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+            for part, first, living in zip(self._parts, firsts, self._alive, strict=True):
+                files.append(part.places[:, 0].astype(np.int64) + first)
+                lengths.append(part.lengths if living is None else np.where(living, part.lengths, 0))
+            of_chunk = np.concatenate(files)
+            words = np.bincount(of_chunk, np.concatenate(lengths), every)
+            self._of_files = of_chunk, words.astype(np.float64)
         return self._of_files
 
     def search(

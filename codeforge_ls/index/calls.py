@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from codeforge_ls.index.graph import CodeGraph
 from codeforge_ls.index.graph_facts import CALLABLE, TYPES
-from codeforge_ls.index.ranking import NOISE
+from codeforge_ls.index.path_rules import NOISE
 
 Node = tuple[int, int]  # a file and a definition in it; -1 is the file itself
 
@@ -55,7 +55,7 @@ class Relations:
             return meant[file]
         files = set(meant)
         if len(files) > 1:
-            imported = files.intersection(self._graph.imports(file))
+            imported = files.intersection(self._graph.imports.targets(file))
             folder = _folder(self._graph.paths[file])
             files = imported or {other for other in files if _folder(self._graph.paths[other]) == folder}
         return [node for other in sorted(files) for node in meant[other]]
@@ -104,7 +104,7 @@ class Relations:
         if not self.is_test(file):
             return []
         named = [other for other in self._namesakes(file) if not self.is_test(other)]
-        return named or [other for other in self._graph.imports(file) if not self.is_test(other)]
+        return named or [other for other in self._graph.imports.targets(file) if not self.is_test(other)]
 
     def pairs(self, file: int) -> list[int]:
         """The source of a header, or the headers of a source."""

@@ -37,11 +37,11 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddingService:
-    """An embedder, how many texts it gets in one call, how long (seconds) a search waits for it, and which paths may
-    be sent to it."""
+    """An embedder, how many texts it gets in one call, how long (seconds) a search waits for it; ``may_send`` gives the
+    judge of which paths may be sent to it now."""
 
     embedder: Embedder
-    may_send: Callable[[str], bool]
+    may_send: Callable[[], Callable[[str], bool]]
     batch: int = 64
     query_seconds: float = 2.0
 
@@ -136,11 +136,11 @@ class EmbeddingJob:
 
     async def _withheld(self, items: Sequence[JsonObject]) -> list[JsonObject]:
         """Put nothing for contents of protected files, and for those without chunks, so that they are not met again."""
+        may_send = self._service.may_send()
         never = [
             item
             for item in items
-            if not _list(item["texts"])
-            or not all(self._service.may_send(str(path)) for path in _list(item["paths"]))
+            if not _list(item["texts"]) or not all(may_send(str(path)) for path in _list(item["paths"]))
         ]
         for item in never:
             await self._put(item, 0, b"")

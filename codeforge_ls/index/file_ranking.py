@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
 
 from codeforge_ls.index.bm25 import Collection
-from codeforge_ls.index.ranking import Leg, Ranked, identifiers, path_factors
+from codeforge_ls.index.file_names import as_called, bare_name
+from codeforge_ls.index.lexical import ChunkPlace
+from codeforge_ls.index.path_rules import path_factors
+from codeforge_ls.index.ranking import Leg, Ranked, identifiers
 from codeforge_ls.index.tokens import STOP_WORDS, stem, tokens
 
 CHUNKS, WHOLE, NAME, MEANING = 1.0, 0.5, 0.2, 0.1  # shares in the score of a file
@@ -21,34 +28,54 @@ FILE = re.compile(r"\.[A-Za-z]\w{0,9}$")  # how a path ends, as in stack traces 
 MOST_PATHS = 200
 
 
-def rank_files(text: str, collection: Collection, near: Leg | None) -> list[Ranked]:
+Amounts = npt.NDArray[np.float64]
+
+
+def rank_files(text: str, collection: Collection, near: Leg | None) -> Iterator[Ranked]:
     """The files that a text speaks of, best first, each with its best chunk; ``near`` is what was found by meaning.
 
     What the first line says weighs more: it names the file's subject, if the file's name has its words. Identifiers
     that are a file's name, and paths, as in a stack trace, speak for that file.
     """
-    counts = Counter(word for word in tokens(text) if word not in STOP_WORDS)
-    evidence = collection.files(counts)
-    most_chunks = max((one.chunks for one in evidence), default=1.0)
-    most_whole = max((one.whole for one in evidence), default=1.0)
-    found: dict[str, Ranked] = {}
-    order = sorted(evidence, key=lambda one: (-one.chunks, one.place.path))
-    for at, one in enumerate(order, 1):
-        ranked = found.setdefault(one.place.path, Ranked(one.place))
-        ranked.legs["bm25"] = at, one.chunks
-        ranked.reward("best chunks", CHUNKS * one.chunks / most_chunks)
-        ranked.reward("whole file", WHOLE * one.whole / max(most_whole, 1e-9))
+    evidence = collection.files(Counter(word for word in tokens(text) if word not in STOP_WORDS))
+    close = _closest(collection, near)
+    meaning = np.zeros(len(evidence.best))
+    for file, (_, cosine, _) in close.items():
+        meaning[file] = MEANING * cosine
+    rewards = {
+        "best chunks": CHUNKS * evidence.chunks / max(float(evidence.chunks.max(initial=0.0)), 1e-9),
+        "whole file": WHOLE * evidence.whole / max(float(evidence.whole.max(initial=0.0)), 1e-9),
+        "meaning": meaning,
+        **Mentions.of(text).rewards(collection),
+    }
+    weights = np.concatenate([np.zeros(0), *(names.weights for _, names in collection.file_names)])
+    scores = sum(rewards.values(), np.zeros(len(weights))) * weights
+    files = np.union1d(np.flatnonzero(evidence.best >= 0), np.array([*close], np.int64))
+    by_words = np.sort(evidence.chunks)
+    order = files[np.argsort(-scores[files], kind="stable")].tolist()
+    for _, equal in groupby(order, key=scores.__getitem__):
+        for path, file in sorted((collection.file_path(file), file) for file in equal):
+            best = int(evidence.best[file])
+            ranked = Ranked(collection.place(best) if best >= 0 else close[file][2])
+            if best >= 0:
+                better = len(by_words) - int(np.searchsorted(by_words, evidence.chunks[file], side="right"))
+                ranked.legs["bm25"] = 1 + better, float(evidence.chunks[file])
+            if near and file in close:
+                ranked.legs[near.name] = close[file][:2]
+            for rule, amounts in rewards.items():
+                ranked.reward(rule, float(amounts[file]))
+            for rule, factor in path_factors(path):
+                ranked.scale(rule, factor)
+            yield ranked
+
+
+def _closest(collection: Collection, near: Leg | None) -> dict[int, tuple[int, float, ChunkPlace]]:
+    """For each file found by meaning the rank, the cosine and the place of its first chunk."""
+    found: dict[int, tuple[int, float, ChunkPlace]] = {}
     for at, (cosine, place) in enumerate(near.hits if near else (), 1):
-        ranked = found.setdefault(place.path, Ranked(place))
-        if near and near.name not in ranked.legs:
-            ranked.legs[near.name] = at, cosine
-            ranked.reward("meaning", MEANING * cosine)
-    mentions = Mentions.of(text)
-    for ranked in found.values():
-        mentions.reward(ranked)
-        for rule, factor in path_factors(ranked.place.path):
-            ranked.scale(rule, factor)
-    return sorted(found.values(), key=lambda one: (-one.score, one.place.path))
+        if (file := collection.file_number(place.path)) >= 0:
+            found.setdefault(file, (at, cosine, place))
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,20 +97,33 @@ class Mentions:
         return cls(
             frozenset(stem(word) for word in tokens(first) if word not in STOP_WORDS),
             frozenset(stem(word) for word in (*tokens(text), *joined) if word not in STOP_WORDS),
-            frozenset(name.lower().replace("_", "") for name in identifiers(text)),
+            frozenset(as_called(name) for name in identifiers(text)),
             tuple(piece for piece in pieces if FILE.search(piece))[:MOST_PATHS],
         )
 
-    def reward(self, ranked: Ranked) -> None:
-        """Raise a file that is spoken of."""
-        path = ranked.place.path
-        name = PurePosixPath(path).stem
-        whole, *parts = (stem(word) for word in tokens(name) or [name])
-        if said := len({whole, *parts} & self.subject):
-            ranked.reward("file name", NAME * said / len({whole, *parts}))
-        if (said := len({*parts} & self.words)) >= SAID_PARTS:
-            ranked.reward("words of the file name", SAID * said / len({*parts}))
-        if name.lower().replace("_", "") in self.identifiers:
-            ranked.reward("named", NAMED)
-        if any(f"/{path}".endswith(f"/{one}") or f"/{one}".endswith(f"/{path}") for one in self.paths):
-            ranked.reward("path", WRITTEN)
+    def rewards(self, collection: Collection) -> dict[str, Amounts]:
+        """By rule, what each file gets that is spoken of."""
+        names = [*collection.file_names]
+        pieces: dict[str, list[Amounts]] = {
+            "file name": [],
+            "words of the file name": [],
+            "named": [],
+            "path": [],
+        }
+        for first, part in names:
+            said, parts = part.words_among(self.subject), part.parts_among(self.words)
+            pieces["file name"].append(NAME * said / part.words)
+            pieces["words of the file name"].append(
+                np.where(parts >= SAID_PARTS, SAID * parts / np.maximum(part.parts, 1), 0.0)
+            )
+            named, written = np.zeros(len(part)), np.zeros(len(part))
+            for name in self.identifiers:
+                named[list(part.called(name))] = NAMED
+            for one in self.paths:
+                for at in part.called(as_called(bare_name(one))):
+                    path = collection.file_path(first + at)
+                    if f"/{path}".endswith(f"/{one}") or f"/{one}".endswith(f"/{path}"):
+                        written[at] = WRITTEN
+            pieces["named"].append(named)
+            pieces["path"].append(written)
+        return {rule: np.concatenate([np.zeros(0), *amounts]) for rule, amounts in pieces.items()}

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codeforge_ls.index.extract import SymbolRow
-from codeforge_ls.index.graph_base import IMPORT_WEIGHT, KINDS, RANKED, Floats, GraphBase, Ints, name_factor
+from codeforge_ls.index.graph_base import KINDS, RANKED, Floats, GraphBase, Ints, name_factor
 from codeforge_ls.index.graph_facts import Facts, read_facts
-from codeforge_ls.index.imports import ImportResolver, may_mean, path_key
+from codeforge_ls.index.graph_imports import ImportEdges
 from codeforge_ls.index.ranks import BaseFlow, NameFlow, page_rank
 
 MAX_CHANGED = 400  # files held over the base; more than these wait for the next one
@@ -56,9 +56,7 @@ class CodeGraph:
         self._new_names: dict[str, int] = {}
         self._new_name_list: list[str] = []
         self._definers = np.bincount(base["define_name"], minlength=len(base.names)).astype(np.int32)
-        self._resolver: ImportResolver | None = None
-        self._edge_alive = np.ones(len(base["edge_source"]), bool)
-        self._new_edges: dict[int, list[tuple[int, float]]] = {}  # imports of files whose rows do not hold
+        self.imports = ImportEdges(base, self.paths, self.contents, self.alive)
         self._flow: NameFlow | None = None
         kept = base.arrays.get("rank")
         self._ranks: Floats = np.array(kept) if kept is not None else np.zeros(0)
@@ -98,6 +96,7 @@ class CodeGraph:
                 self.unread += 1
             else:
                 self._put(at, path, content, read_facts(db, content))
+        self.imports.settle()
         self.version += 1
         self._flow = None
 
@@ -124,15 +123,12 @@ class CodeGraph:
         else:
             self.changed[at] = changed = self._numbered(content, facts)
             self._count(changed.defines, 1)
-        if came:
-            self._came_or_went(at, path, came=True)
-        self._renew_imports(at)
+        self.imports.put(at, facts.imports if facts is not None else None, came=came)
 
     def _drop(self, at: int) -> None:
         self._withdraw(at)
         self.contents[at] = -1
-        self._came_or_went(at, self.paths[at], came=False)
-        self._renew_imports(at)
+        self.imports.drop(at)
 
     def _withdraw(self, at: int) -> None:
         changed = self.changed.pop(at, None)
@@ -167,114 +163,6 @@ class CodeGraph:
             if at >= len(self._definers):
                 self._definers = np.concatenate([self._definers, np.zeros(1024, np.int32)])
         return at
-
-    # -- imports
-
-    def _came_or_went(self, at: int, path: str, *, came: bool) -> None:
-        """A path is new or gone: the imports that may mean it are looked up again."""
-        resolver = self._resolver
-        if resolver is None:
-            others = ((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0 and n != at)
-            self._resolver = resolver = ImportResolver(others)
-            if came:
-                resolver.add(at, path)
-        elif came:
-            resolver.add(at, path)
-        else:
-            resolver.remove(at, path)
-        for file in self._importers(path):
-            if file != at:
-                self._renew_imports(file)
-
-    def _importers(self, path: str) -> set[int]:
-        """The files with an import that may mean ``path``."""
-        base, last = self.base, path_key(path)[-1]
-        raw, offsets = bytes(base["module_text"]), base["module_at"]
-        named = np.zeros(len(base.modules), bool)
-        wanted = last.encode("utf-8", "surrogatepass")
-        at = raw.find(wanted)
-        while at >= 0:
-            named[np.searchsorted(offsets, at, side="right") - 1] = True
-            at = raw.find(wanted, at + 1)
-        # A relative import may also mean a folder above its own file, whose name is not in its text.
-        below = np.array([last in folder.split("/") for folder in self._folders()], bool)
-        files, modules = base["import_file"], base["import_module"]
-        likely = np.flatnonzero(named[modules] | (self._relative()[modules] & below[files]))
-        found: set[int] = set()
-        for row in likely.tolist():
-            file = int(files[row])
-            if file not in found and self.alive[file]:
-                folder, module = self.paths[file].rpartition("/")[0], base.modules[int(modules[row])]
-                if may_mean(folder, module, path):
-                    found.add(file)
-        for file, changed in self.changed.items():
-            folder = self.paths[file].rpartition("/")[0]
-            if any(may_mean(folder, module, path) for module in changed.facts.imports):
-                found.add(file)
-        return found
-
-    def _folders(self) -> list[str]:
-        return [path.rpartition("/")[0] for path in self.paths[: len(self.base.paths)]]
-
-    def _relative(self) -> npt.NDArray[np.bool_]:
-        """Which imports of the base begin with a dot."""
-        raw, offsets = self.base["module_text"], self.base["module_at"]
-        first = np.minimum(offsets[:-1], max(0, len(raw) - 1))
-        if not len(raw):
-            return np.zeros(len(first), bool)
-        return np.asarray(raw[first] == ord("."), bool)
-
-    def _renew_imports(self, at: int) -> None:
-        """Look up a file's imports again."""
-        if at < len(self.base.paths):
-            start, end = np.searchsorted(self.base["edge_source"], (at, at + 1))
-            self._edge_alive[start:end] = False
-        self._new_edges.pop(at, None)
-        modules = self.modules(at)
-        if not modules:
-            return
-        if self._resolver is None:
-            present = ((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0)
-            self._resolver = ImportResolver(present)
-        edges: list[tuple[int, float]] = []
-        for module in modules:
-            found = [target for target in self._resolver.resolve(self.paths[at], module) if target != at]
-            edges.extend((target, IMPORT_WEIGHT / len(found)) for target in found)
-        self._new_edges[at] = edges
-
-    def modules(self, at: int) -> tuple[str, ...]:
-        """The texts of a file's imports."""
-        if at in self.changed:
-            return self.changed[at].facts.imports
-        if not self._holds(at):
-            return ()
-        start, end = np.searchsorted(self.base["import_file"], (at, at + 1))
-        return tuple(self.base.modules[int(one)] for one in self.base["import_module"][start:end])
-
-    def imports(self, at: int) -> list[int]:
-        """The files that a file imports, ascending."""
-        if at in self._new_edges:
-            return sorted({target for target, _ in self._new_edges[at]})
-        start, end = np.searchsorted(self.base["edge_source"], (at, at + 1))
-        return sorted({*self.base["edge_target"][start:end][self._edge_alive[start:end]].tolist()})
-
-    def importers(self, at: int) -> list[int]:
-        """The files that import a file, ascending."""
-        base = self.base
-        found = set(base["edge_source"][(base["edge_target"] == at) & self._edge_alive].tolist())
-        found |= {source for source, edges in self._new_edges.items() if any(to == at for to, _ in edges)}
-        return sorted(found)
-
-    def import_edges(self) -> tuple[Ints, Ints, Floats]:
-        """All import edges: sources, targets, weights."""
-        base, alive = self.base, self._edge_alive
-        new = [(source, *edge) for source, edges in sorted(self._new_edges.items()) for edge in edges]
-        columns = list(zip(*new, strict=True)) or [(), (), ()]
-        return (
-            np.concatenate([base["edge_source"][alive], np.array(columns[0], np.int32)]),
-            np.concatenate([base["edge_target"][alive], np.array(columns[1], np.int32)]),
-            np.concatenate([base["edge_weight"][alive], np.array(columns[2], np.float64)]),
-        )
 
     # -- names and symbols
 
@@ -467,8 +355,7 @@ class CodeGraph:
         """Make what the first change and the first map would have to wait for."""
         self.ranks()
         self.path_ranks()
-        if self._resolver is None:
-            self._resolver = ImportResolver((n, p) for n, p in enumerate(self.paths) if self.contents[n] >= 0)
+        self.imports.warm()
 
     def defined_names(self, at: int) -> list[int]:
         """The names that a file defines by a ranked kind."""

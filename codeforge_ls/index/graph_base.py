@@ -16,7 +16,7 @@ from codeforge_ls.index.arrays_file import Array, BadArrays, Texts, map_arrays, 
 from codeforge_ls.index.extract import SymbolRow
 from codeforge_ls.index.graph_facts import Facts, read_all
 from codeforge_ls.index.imports import ImportResolver
-from codeforge_ls.index.ranking import is_beside
+from codeforge_ls.index.path_rules import is_beside
 from codeforge_ls.index.tokens import parts_of
 
 Ints = npt.NDArray[np.int32]

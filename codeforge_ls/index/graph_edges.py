@@ -17,7 +17,7 @@ def between(graph: CodeGraph, files: Sequence[int]) -> list[tuple[int, int, floa
     """The edges between a few files, those of equal ends added up, heaviest first."""
     wanted = {file: at for at, file in enumerate(files)}
     weights: dict[tuple[int, int], float] = {}
-    for source, target, weight in zip(*graph.import_edges(), strict=True):
+    for source, target, weight in zip(*graph.imports.arrays(), strict=True):
         if int(source) in wanted and int(target) in wanted:
             key = int(source), int(target)
             weights[key] = weights.get(key, 0.0) + float(weight)
@@ -36,7 +36,7 @@ def between(graph: CodeGraph, files: Sequence[int]) -> list[tuple[int, int, floa
 
 def edges(graph: CodeGraph) -> Iterator[tuple[int, int, float]]:
     """Every edge between files with its weight, imports and names; parallel ones are not added up."""
-    yield from zip(*(column.tolist() for column in graph.import_edges()), strict=True)
+    yield from zip(*(column.tolist() for column in graph.imports.arrays()), strict=True)
     flow = graph.flow()
     for name in np.flatnonzero((graph.definers() > 0) & flow.counts).tolist():
         targets = sorted({file for file, at in graph.definitions(name) if graph.is_ranked(file, at)})

@@ -113,12 +113,14 @@ def module_parts(folder: str, module: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in {"crate", "self", "super", "@"})
 
 
-def may_mean(folder: str, module: str, path: str) -> bool:
-    """Whether the answer for an import can change when ``path`` comes or goes."""
-    if normpath(f"{folder}/{module}".lstrip("/")) == path:
-        return True
-    last = path_key(path)[-1]
-    return last in module_parts(folder, module)[-2:]
+def mentions(folder: str, module: str) -> set[str]:
+    """What an import in a file of a folder may be about; a path of ``meant_by`` that is not in it changes nothing."""
+    return {normpath(f"{folder}/{module}".lstrip("/")), *module_parts(folder, module)[-2:]}
+
+
+def meant_by(path: str) -> tuple[str, str]:
+    """What an import mentions whose answer can change when ``path`` comes or goes: the whole, or its last part."""
+    return path, path_key(path)[-1]
 
 
 def _ends_with(key: tuple[str, ...], tail: tuple[str, ...]) -> bool:

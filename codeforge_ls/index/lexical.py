@@ -22,6 +22,7 @@ from codeforge_ls.index.arrays_file import BadArrays, Texts, map_arrays, write_a
 from codeforge_ls.index.database import SEGMENT
 from codeforge_ls.index.extract import Bags, ChunkRow
 from codeforge_ls.index.fields import TEXT, WEIGHT_UNIT, defined_words, path_words
+from codeforge_ls.index.file_names import FileNames
 from codeforge_ls.index.tokens import MAX_WORD, tokens
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ class Postings:
     def _sizes(self) -> npt.NDArray[np.int64]:
         """How many chunks each file has; they lie side by side."""
         return np.bincount(self.places[:, 0], minlength=len(self.contents))
+
+    @cached_property
+    def file_names(self) -> FileNames:
+        """The names of its files, turned round; about 0.1 s for 5,000 files, once."""
+        return FileNames([*self.paths])
 
     def document_frequencies(self) -> npt.NDArray[np.int64]:
         """In how many chunks each token of the vocabulary occurs, dead files included."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from codeforge_ls.index.grammars import language_of
 from codeforge_ls.index.graph_answers import GraphAnswers
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
+from codeforge_ls.index.map_answers import MapAnswers
+from codeforge_ls.index.present_graph import PresentGraph
 from codeforge_ls.index.ranking import Definition, Leg, Ranked, is_symbol, rank
 from codeforge_ls.index.scan import Scanner
 from codeforge_ls.index.snapshot import Snapshot, resident_bytes
@@ -49,7 +51,9 @@ class QueryWorker:
         self._dense = DenseLeg(state / "segments", shipped)
         self._embedded = EmbeddingLeg(state)
         self._scanner = Scanner(root, limits)
-        self.answers = GraphAnswers(state, self._snapshot, self._refresh, self._condition, self._found_paths)
+        self._graph = PresentGraph(state, self._snapshot, self._refresh, self._condition)
+        self.answers = GraphAnswers(self._graph, self._found_paths)
+        self.maps = MapAnswers(self._graph, self._found_paths)
 
     # -- search
 
@@ -64,14 +68,15 @@ class QueryWorker:
             return {"hits": [], "legs": [], "unread": 0}
         if not ready or not self._snapshot.searchable:
             return await self._scan(words, wanted, limit)
-        legs = self._legs(params, words, wanted, max(MIN_POOL, POOL_FACTOR * limit))
+        count = max(MIN_POOL, POOL_FACTOR * limit)
+        near = self._near(params, words, wanted, count)
         named: dict[ChunkPlace, JsonObject] = {}
         if by_file and not is_symbol(query):
-            near = next((leg for leg in legs if leg.name != WORDS), None)
-            ranked = [
-                one for one in rank_files(query, self._snapshot.lexical, near) if wanted(one.place.path)
-            ]
+            every = rank_files(query, self._snapshot.lexical, near)
+            ranked: Iterable[Ranked] = (one for one in every if wanted(one.place.path))
         else:
+            by_words = self._lexical(words, wanted, count)
+            legs = [Leg(WORDS, 1.0 - near.weight, by_words), near] if near else [Leg(WORDS, 1.0, by_words)]
             ranked = self._ranked(query, words, wanted, limit, legs, named, int(str(params["rrf_k"])))
         hits: list[JsonValue] = []
         files: set[str] = set()
@@ -85,24 +90,22 @@ class QueryWorker:
             hits.append(hit | {"explain": one.explanation()} if params.get("explain") else hit)
             if len(hits) == limit:
                 break
-        return {"hits": hits, "legs": [leg.name for leg in legs], **self._condition()}
+        return {"hits": hits, "legs": [WORDS, *([near.name] if near else [])], **self._condition()}
 
-    def _legs(self, params: JsonObject, words: Sequence[str], wanted: Wanted, count: int) -> list[Leg]:
-        """What each leg that is ready finds: by words, and by meaning."""
-        words_leg = self._lexical(words, wanted, count)
+    def _near(self, params: JsonObject, words: Sequence[str], wanted: Wanted, count: int) -> Leg | None:
+        """What is found by meaning, if that is ready."""
         chosen = None if wanted is _every_path else wanted
         symbol = is_symbol(str(params["query"]))
         weight = float(str(params["symbol_vector_weight" if symbol else "vector_weight"]))
-        name, near = EMBEDDING, self._by_embedding(params.get("embedding"), count, chosen)
-        if near is None:
-            parts = self._snapshot.parts
-            self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
-            if self._dense.ready:
-                rare = {word: self._snapshot.lexical.rarity(word) for word in words}
-                name, near = VECTORS, self._dense.search(rare, count, chosen)
-        if near is None:
-            return [Leg(WORDS, 1.0, words_leg)]
-        return [Leg(WORDS, 1.0 - weight, words_leg), Leg(name, weight, near)]
+        near = self._by_embedding(params.get("embedding"), count, chosen)
+        if near is not None:
+            return Leg(EMBEDDING, weight, near)
+        parts = self._snapshot.parts
+        self._dense.follow([(part.name, part.postings, part.alive) for part in parts])
+        if not self._dense.ready:
+            return None
+        rare = {word: self._snapshot.lexical.rarity(word) for word in words}
+        return Leg(VECTORS, weight, self._dense.search(rare, count, chosen))
 
     def _by_embedding(
         self, query: JsonValue, count: int, wanted: Wanted | None
@@ -177,7 +180,7 @@ class QueryWorker:
 
     # -- state
 
-    async def warm(self, params: JsonObject, emit: Emit) -> JsonValue:
+    async def warm(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """Load what the first question would have to wait for, and say what of it is of no use.
 
         While there is nothing to search yet, the first question is put to the files themselves: all but their list
@@ -185,9 +188,9 @@ class QueryWorker:
         """
         ready = self._refresh()
         if ready and self._snapshot.searchable:
-            answer = await self.answers.warm(params, emit)
+            self._graph.warm()
             await asyncio.to_thread(load_bm25s)
-            return answer
+            return self._graph.condition()
         await self._scanner.list_files()
         self._loading = asyncio.create_task(_load_later())
         return self._condition() if ready else {}
@@ -271,8 +274,8 @@ async def main() -> None:
         "calls": worker.answers.calls,
         "owners": worker.answers.owners,
         "walk": worker.answers.walk,
-        "repo_map": worker.answers.repo_map,
-        "picture": worker.answers.picture,
+        "repo_map": worker.maps.repo_map,
+        "picture": worker.maps.picture,
         "warm": worker.warm,
         "memory": worker.memory,
     }

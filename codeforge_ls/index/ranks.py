@@ -96,7 +96,7 @@ class NameFlow:
             self.share = 1.0 / graph.definers()[self.names]
         row, file, weight = self._own
         itself = _sums(file, weight * self.share[row], self.files)
-        source, target, self._import_weight = graph.import_edges()
+        source, target, self._import_weight = graph.imports.arrays()
         self._import_source, every = source, np.arange(self.files)
         ends = np.concatenate([target, every]), np.concatenate([source, every])
         direct = np.concatenate([self._import_weight, -itself])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
 from codeforge_ls.index.graph_base import RANKED, Floats, GraphBase, Ints
-from codeforge_ls.index.ranking import is_beside
+from codeforge_ls.index.path_rules import is_beside
 from codeforge_ls.index.ranks import page_rank
 from codeforge_ls.index.tokens import split_word
 

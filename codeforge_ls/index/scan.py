@@ -11,7 +11,7 @@ from codeforge_ls.index.files import list_files
 from codeforge_ls.index.grammars import PLAIN, language_of
 from codeforge_ls.index.lexical import ChunkPlace
 from codeforge_ls.index.limits import Limits
-from codeforge_ls.index.ranking import path_weight
+from codeforge_ls.index.path_rules import path_weight
 from codeforge_ls.index.reading import LinkCheck, Refusal, read_text
 
 SCAN_SECONDS = 0.5  # of reading; then the files seen so far must do

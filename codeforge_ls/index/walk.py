@@ -112,8 +112,8 @@ class Walker:
     def _file_edges(self, node: Node) -> Iterator[tuple[Edge, Node | str]]:
         file, relations = node[0], self._relations
         ways = (
-            (EdgeKind.IMPORT, self._graph.imports(file), True),
-            (EdgeKind.IMPORT, self._graph.importers(file), False),
+            (EdgeKind.IMPORT, self._graph.imports.targets(file), True),
+            (EdgeKind.IMPORT, self._graph.imports.sources(file), False),
             (EdgeKind.PAIR, relations.pairs(file), True),
             (EdgeKind.TEST, relations.tests(file), True),
             (EdgeKind.TEST, relations.tested_by(file), False),

@@ -1,12 +1,10 @@
-"""The index worker: the only writer of index.db. It lists, has files parsed, stores, and writes base segments."""
+"""The index worker: the only writer of index.db. It lists, has files parsed, stores, and has the rest written."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -14,7 +12,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from codeforge_ls.child import give_back_memory
-from codeforge_ls.index.database import SEGMENT, Counts, IndexDatabase, SegmentRow, put_aside
+from codeforge_ls.index.database import Counts, IndexDatabase, put_aside
 from codeforge_ls.index.embedding_cache import EmbeddingCache
 from codeforge_ls.index.explain import explain
 from codeforge_ls.index.files import IGNORE_FILE, ignored_paths, list_files
@@ -22,6 +20,7 @@ from codeforge_ls.index.graph_keeper import GraphKeeper
 from codeforge_ls.index.intake import Intake
 from codeforge_ls.index.limits import Limits
 from codeforge_ls.index.parser_pool import ParserPool
+from codeforge_ls.index.segment_keeper import SegmentKeeper
 from codeforge_ls.index.vector_job import VectorJob
 from codeforge_ls.logs import stop_logging
 from codeforge_ls.model.base import JsonObject, JsonValue
@@ -34,10 +33,6 @@ COUNT_SECONDS = 2.0  # while building, files and symbols are counted so often
 STATUS_SECONDS = 0.2  # status notices come no closer together than this
 SIDE_BY_SIDE = 32  # files on their way at once while building
 MANY_CHANGES = 2_000  # from here on listing the workspace again is cheaper than looking at each path
-# Files newer than all segments before a new segment is written with them.
-DELTA_FILES = 50
-# Small segments before they are merged, and the share of all chunks in them, or lost, at which all is written anew.
-MAX_SMALL, REWRITE_SHARE = 4, 0.3
 
 
 class IndexWorker:
@@ -45,23 +40,24 @@ class IndexWorker:
 
     def __init__(self, root: Path, state: Path, limits: Limits, notify: Emit) -> None:
         self._root, self._state, self._limits, self._notify = root, state, limits, notify
-        self._segments = state / "segments"
         self._db = _open(state / "index.db")
         self._pool = ParserPool(root, limits)
         self._intake = Intake(root, limits, self._db, self._pool)
         self._graph = GraphKeeper(self._db, state)
         self._building = asyncio.Lock()
-        self._segmenting = asyncio.Lock()
         self._state_now = IndexState.READY if self._db.segments() else IndexState.EMPTY
         self._found, self._left, self._not_listed = len(self._intake.files), 0, 0
         self._rate = 0.0
         self._counted: tuple[int, float, Counts] = (-1, 0.0, (0, 0, 0, {}, 0))
-        self._segment_seconds = 0.0  # CPU of the segment writers
         self._status_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild_waiting = False
         self.embeddings = EmbeddingCache(state)
-        self._vectors = VectorJob(self._segments, self._db.segments, self._send_status)
+        folder = state / "segments"
+        self._vectors = VectorJob(folder, self._db.segments, self._send_status)
+        self._segments = SegmentKeeper(
+            self._db, state, folder, lambda: self._spawn(self._vectors.write_missing())
+        )
         self._reset_overlays()
 
     def _reset_overlays(self) -> None:
@@ -116,7 +112,7 @@ class IndexWorker:
         )
         generation = self._intake.commit()
         self._send_status()
-        self._spawn(self._refresh_segment())
+        self._spawn(self._segments.refresh())
         return {"generation": generation}
 
     async def skipped(self, params: JsonObject, _emit: Emit) -> JsonValue:
@@ -132,7 +128,7 @@ class IndexWorker:
             "killed": self._pool.killed,
             "tag_seconds": round(self._pool.tag_seconds, 3),
             "word_seconds": round(self._pool.word_seconds, 3),
-            "segment_seconds": round(self._segment_seconds, 3),
+            "segment_seconds": round(self._segments.seconds, 3),
         }
 
     # -- building
@@ -159,12 +155,12 @@ class IndexWorker:
         self._db.write_back()
         # One after the other: together they would make the peak of memory, and the scan answers meanwhile.
         await self._graph.write_if_missing()
-        await self._refresh_segment()
+        await self._segments.refresh()
         if todo:
             give_back_memory()
             log.info(
                 "looked at %d files; CPU seconds so far: symbols %.2f, words %.2f, segments %.2f",
-                len(todo), self._pool.tag_seconds, self._pool.word_seconds, self._segment_seconds,
+                len(todo), self._pool.tag_seconds, self._pool.word_seconds, self._segments.seconds,
             )  # fmt: skip
 
     async def _take_all(self, todo: list[str]) -> None:
@@ -202,39 +198,10 @@ class IndexWorker:
 
     # -- segments
 
-    async def _refresh_segment(self) -> None:
-        """Write a segment when there is none, when one is gone, or when enough files are newer."""
-        async with self._segmenting:
-            segments = self._db.segments()
-            there = [one for one in segments if (self._segments / one.name / SEGMENT).is_file()]
-            since = int(self._db.meta("segment_generation") or 0)
-            changed = self._db.changes_since(since)
-            if not segments or len(there) < len(segments):
-                await self._write_segments({"all": True}, [])
-            elif changed > DELTA_FILES:
-                await self._write_segments(*self._plan(segments, since))
-            else:
-                self._spawn(self._vectors.write_missing())
-
-    def _plan(self, segments: list[SegmentRow], since: int) -> tuple[dict[str, object], list[SegmentRow]]:
-        """What the next writer has to do, and which segments stay: the big ones, unless too much in them is lost."""
-        most = max(one.chunks for one in segments)
-        big = [one for one in segments if one.chunks * 4 >= most]
-        small = [one for one in segments if one not in big]
-        written = sum(one.chunks for one in segments)
-        living = self._db.counts()[2]
-        if written - living > REWRITE_SHARE * max(written, 1):
-            return {"all": True}, []
-        if len(small) < MAX_SMALL:
-            return {"since": since}, segments
-        if sum(one.chunks for one in small) > REWRITE_SHARE * written:
-            return {"all": True}, []
-        return {"since": since, "merge": [one.name for one in small]}, big
-
     async def drop_segment(self, _params: JsonObject, _emit: Emit) -> JsonValue:
         """A reader found a segment unusable: forget them all and write others."""
-        self._db.switch_segments([], 0)
-        self._spawn(self._refresh_segment())
+        self._segments.forget()
+        self._spawn(self._segments.refresh())
         return None
 
     async def drop_vectors(self, params: JsonObject, _emit: Emit) -> JsonValue:
@@ -252,28 +219,6 @@ class IndexWorker:
         """A reader finds the code graph damaged or too old: have it written again."""
         await self._graph.write(damaged=bool(params.get("damaged")))
         return None
-
-    async def _write_segments(self, wanted: dict[str, object], stay: list[SegmentRow]) -> None:
-        folder, name = self._segments, f"{self._db.generation:08x}-{time.time_ns():x}"
-        command = [sys.executable, "-P", "-m", "codeforge_ls.index.segment_writer"]
-        process = await asyncio.create_subprocess_exec(
-            *command, str(self._state / "index.db"), str(folder), name, json.dumps(wanted),
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            printed, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-        if process.returncode != 0:
-            log.error("writing a segment ended with code %s", process.returncode)
-            return  # the scan and the files in memory still answer; the next change or build tries again
-        answer = json.loads(printed)
-        new = [SegmentRow(one["name"], one["chunks"]) for one in answer["segments"]]
-        self._segment_seconds += float(answer["seconds"])
-        self._db.switch_segments([*new, *stay], int(answer["generation"]))
-        await asyncio.to_thread(_remove_others, folder, {one.name for one in (*new, *stay)})
-        self._spawn(self._vectors.write_missing())
 
     # -- status
 
@@ -356,12 +301,6 @@ def _end_if_damaged(error: BaseException) -> None:
         log.critical("index.db is damaged: %s", error)
         stop_logging()
         os._exit(3)
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    for other in folder.iterdir():
-        if other.name not in names:
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def _strings(value: JsonValue) -> list[str]:

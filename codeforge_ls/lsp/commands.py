@@ -66,6 +66,7 @@ OPERATIONS = (
     "keys.list",
     "keys.set",
     "audit.list",
+    "audit.page",
     "audit.verify",
     "events.verify",
     "events.drop",

@@ -56,3 +56,11 @@ class AuditFilter(Frozen):
     order: Literal["newest", "oldest"] = "newest"
     limit: int = Field(default=50, ge=1, le=1000)
     full: bool = Field(default=False, description="With the events themselves")
+
+
+class AuditPage(Frozen):
+    """Which lines an agent wants to see, newest first, without the events behind them."""
+
+    run_id: str | None = Field(default=None, max_length=100)
+    action: AuditAction | None = None
+    cursor: int | None = Field(default=None, ge=0, le=2**53)

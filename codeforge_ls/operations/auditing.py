@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from codeforge_ls.model.audit import AuditFilter
+from codeforge_ls.model.audit import AuditFilter, AuditPage
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.operations.operation import Call, Operation
+
+PAGE = 20  # lines that an agent gets at once: a model reads them all
 
 
 async def audit_list(call: Call, arguments: AuditFilter) -> JsonObject:
@@ -20,6 +22,13 @@ async def audit_list(call: Call, arguments: AuditFilter) -> JsonObject:
         "entries": [entry.model_dump(mode="json", exclude=left_out) for entry in entries],
         "next_cursor": entries[-1].position if more else None,
     }
+
+
+async def audit_page(call: Call, arguments: AuditPage) -> JsonObject:
+    """The same for agents: short pages, and no events, which hold what the policy may keep from them."""
+    actions = (arguments.action,) if arguments.action is not None else ()
+    wanted = AuditFilter(run_id=arguments.run_id, actions=actions, cursor=arguments.cursor, limit=PAGE)
+    return await audit_list(call, wanted)
 
 
 class Anchor(Frozen):
@@ -40,5 +49,6 @@ async def audit_verify(call: Call, arguments: Anchor) -> JsonObject:
 
 OPERATIONS = (
     Operation("audit.list", "Who did what, when and why", AuditFilter, audit_list, persons_only=True),
+    Operation("audit.page", "The same in short pages, for agents too", AuditPage, audit_page),
     Operation("audit.verify", "Check that the log is whole", Anchor, audit_verify, persons_only=True),
 )

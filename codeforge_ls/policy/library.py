@@ -117,20 +117,30 @@ class PolicyLibrary:
     def of(
         cls, root: Path, settings: PolicySettings, environ: Mapping[str, str] | None = None
     ) -> PolicyLibrary:
-        """The library that the settings of a workspace describe."""
-        return cls(
+        """The library that the settings of a workspace describe; its files are read and checked here."""
+        library = cls(
             root,
             policies_dir(settings.directory, environ),
             settings.default if settings.default in (INTERACTIVE, HEADLESS) else HEADLESS,
             own_dir=workspace_config_dir(root, environ),
             managed_dir=managed_policies_dir(),
         )
+        library.read(settings.default or INTERACTIVE)
+        return library
 
     @property
     def directories(self) -> tuple[Path, ...]:
         """The folders to watch. They need not exist."""
         given = (self.user_dir, self._own_dir, self._managed_dir)
         return (*(folder for folder in given if folder), self._root / PROJECT_FOLDER)
+
+    def files(self) -> list[Path]:
+        """The policy files that are there now, to be watched; those of a folder that cannot be read are none."""
+        found: list[Path] = []
+        for folder in self.directories:
+            with contextlib.suppress(OSError):
+                found += _yaml_files(folder)
+        return found
 
     @property
     def always_file(self) -> Path | None:
@@ -291,9 +301,13 @@ def _least(values: Sequence[float]) -> float:
     return min((value for value in values if value), default=0)
 
 
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+
+
 def _read_folder(folder: Path, scope: PolicyScope) -> Iterator[tuple[PolicyLayer, PolicyProblem | None]]:
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+        files = _yaml_files(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:

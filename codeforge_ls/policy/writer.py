@@ -6,14 +6,13 @@ Nothing here is offered to an agent. The log keeps the text before and after, so
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from codeforge_ls.config.private_file import replace_private
 from codeforge_ls.model.approvals import Approval
 from codeforge_ls.model.base import Frozen, JsonObject
 from codeforge_ls.model.errors import Conflict, Denied, LimitReached, NotFound, Unavailable
@@ -214,17 +213,5 @@ def _text_of(file: Path) -> str | None:
 
 
 def _write(file: Path, text: str) -> None:
-    """Beside and renamed, 0600 in a folder that is 0700 if it is new; a link is followed, not replaced."""
-    target = Path(os.path.realpath(file))
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = target.with_name(f".{secrets.token_hex(8)}.codeforge")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(descriptor)
-        beside.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    """A link is followed, not replaced."""
+    replace_private(Path(os.path.realpath(file)), text.encode())

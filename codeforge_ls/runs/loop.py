@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from codeforge_ls.actions.consent import UNANSWERED
 from codeforge_ls.actions.gate import Gate
 from codeforge_ls.actions.tool import ToolKind
+from codeforge_ls.config import LlmSettings
 from codeforge_ls.llm.backend import ModelBackend
 from codeforge_ls.model.actions import Action, Actor, Applied, Tool
 from codeforge_ls.model.base import Frozen, JsonObject, new_id
@@ -48,14 +49,14 @@ LOST = (
 
 @dataclass
 class AgentLoop:
-    """One run at work. ``request`` builds the model call from the messages and the tools."""
+    """One run at work. ``settings`` are those of the model, as they are at each call."""
 
     run: Run
     store: Store
     gate: Gate
     backend: ModelBackend
     tools: Sequence[ToolKind[Frozen]]
-    request: Callable[[Run, Sequence[Message], Sequence[ToolKind[Frozen]]], ModelRequest]
+    settings: Callable[[], LlmSettings]
     opening: Callable[[Run], Awaitable[Sequence[Message]]]
     max_result: Callable[[], int]
     messages: list[Message] = field(default_factory=list)
@@ -118,10 +119,24 @@ class AgentLoop:
             return done
         raise RunEnded(RunStatus.FAILED, f"the model's answer was cut off {INCOMPLETE_TURNS} times")
 
+    def _request(self) -> ModelRequest:
+        llm = self.settings()
+        return ModelRequest(
+            model=self.run.model,
+            messages=tuple(self.messages),
+            tools=tuple(kind.schema() for kind in self._tools),
+            api_base=llm.api_base,
+            temperature=llm.temperature,
+            max_output_tokens=llm.max_output_tokens,
+            first_token_timeout=llm.first_token_timeout,
+            idle_timeout=llm.idle_timeout,
+            total_timeout=llm.total_timeout,
+            request_id=self.run.id,
+        )
+
     async def _stream(self, event_id: str) -> TurnDone:
         said, thought = self._live(event_id)
-        request = self.request(self.run, self.messages, self._tools)
-        async with contextlib.aclosing(self.backend.stream(request)) as turn:
+        async with contextlib.aclosing(self.backend.stream(self._request())) as turn:
             async for event in turn:
                 match event:
                     case TextDelta():

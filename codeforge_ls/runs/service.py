@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
+from codeforge_ls.actions.executions import Executions
 from codeforge_ls.logs import task_id
 from codeforge_ls.model.actions import Actor
 from codeforge_ls.model.base import Frozen, new_id
 from codeforge_ls.model.errors import CodeForgeError, Conflict, Unavailable
 from codeforge_ls.model.events import EventDraft, EventType
-from codeforge_ls.model.limits import ExecMode, Execution, ResourceLimits
+from codeforge_ls.model.limits import ExecMode, ResourceLimits
 from codeforge_ls.model.modes import DEFAULT_MODE, mode_named
 from codeforge_ls.model.policy import PolicyLayer
 from codeforge_ls.model.runs import Run, RunStatus
@@ -48,9 +49,8 @@ class Runs:
     """All runs of one workspace.
 
     ``layers`` resolves the policy for an actor and a profile name; ``model`` the name of the model to use, and
-    raises ``Unavailable`` with the way to set one; ``loop`` builds the agent loop of a run; ``execution`` says how its
-    commands run, and raises ``Unavailable`` for a mode that cannot be had here. More than
-    ``max_concurrent`` runs wait for their turn.
+    raises ``Unavailable`` with the way to set one; ``loop`` builds the agent loop of a run; ``executions`` say how its
+    commands run. More than ``max_concurrent`` runs wait for their turn.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Runs:
         layers: Callable[[Actor, str | None], Sequence[PolicyLayer]],
         model: Callable[[str | None], str],
         loop: Callable[[Run], AgentLoop],
-        execution: Callable[[Actor, Sequence[PolicyLayer], RunRequest], Execution],
+        executions: Executions,
         max_concurrent: int,
     ) -> None:
         self._store, self._layers, self._model, self._loop = store, layers, model, loop
-        self._execution = execution
+        self._executions = executions
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, tuple[RunStatus, str]] = {}
         self._slots = asyncio.Semaphore(max_concurrent)
@@ -103,7 +103,7 @@ class Runs:
             profile=layers[0].profile.name if layers else "",
             layers=layers,
             mode=mode.id,
-            execution=self._execution(actor, layers, request),
+            execution=self._executions.wished(actor, layers, request.exec_mode, request.limits),
             model=self._model(request.model),
             started_by=actor.label,
             plan_id=request.plan_id,

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.agents.programs import PROGRAMS, Server
 from tests.mcp.http_place import codeforge, events, open_door
-from tests.mcp.test_mcp_e2e import BIN, FIX, Shop, indexed, shop
+from tests.mcp.shop import BIN, FIX, Shop, indexed, shop
 
 FOREIGN = Path(os.environ["FOREIGN"])
 PORT = 3960  # of the model

@@ -4,7 +4,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 export FOREIGN="$root/reports/agents"
-bash "$root/tests/agents/install.sh" "$FOREIGN"
+bash "$root/tests/node/install.sh" "$root/tests/agents" "$FOREIGN"
 cd "$root"
 python=(.venv/bin/python -m tests.agents "$@")
 if unshare -n true 2> /dev/null; then

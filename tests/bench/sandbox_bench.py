@@ -15,7 +15,7 @@ from codeforge_ls.sandbox import CommandSpec, Place, Sandbox, probe
 from codeforge_ls.sandbox.layer import Layer
 from codeforge_ls.sandbox.limits import DEFAULT
 from tests.bench.table import Row, at, ms
-from tests.soak.ground import Ground, copy_python_files
+from tests.soak.ground import Ground, ground_with_code
 from tests.soak.merge_child import merger
 
 FILES, TIMES, MERGED, MERGES = 2000, 40, 200, 8
@@ -24,15 +24,9 @@ BARS = {"bubblewrap": "30 ms", "landlock": "20 ms", "docker": "250 ms"}
 
 def rows() -> Iterator[Row]:
     """The figures."""
-    ground = Ground("bench")
-    try:
-        copy_python_files(ground.root, FILES)
-        ground.git("add", "-A")
-        ground.git("commit", "-qm", "start")
+    with ground_with_code("bench", FILES) as ground:
         yield from asyncio.run(_starts(ground))
         yield from asyncio.run(_merges(ground))
-    finally:
-        ground.close()
 
 
 async def _starts(ground: Ground) -> list[Row]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from tests.bench.table import Row, ms, timed
-from tests.soak.ground import Ground, copy_python_files
+from tests.soak.ground import Ground, ground_with_code
 from tests.soak.peers import agent, editor
 
 FILES, CALLS = 2000, 120
@@ -21,14 +21,8 @@ QUERIES = (
 
 def rows() -> Iterator[Row]:
     """The figures."""
-    ground = Ground("bench")
-    try:
-        copy_python_files(ground.root, FILES)
-        ground.git("add", "-A")
-        ground.git("commit", "-qm", "start")
+    with ground_with_code("bench", FILES) as ground:
         yield from asyncio.run(_measure(ground))
-    finally:
-        ground.close()
 
 
 async def _measure(ground: Ground) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench.table import Row, at, ratio
-from tests.soak.ground import BIN, Ground, copy_python_files
+from tests.soak.ground import BIN, Ground, ground_with_code
 
 TICKS = os.sysconf("SC_CLK_TCK")
 FILES = 2000
@@ -60,7 +59,7 @@ def _front_end(name: str, answer: Callable[..., float]) -> Iterator[Row]:
     warm: list[float] = []
     beside: list[float] = []
     for _ in range(3):
-        with _ground(20) as ground:
+        with ground_with_code("bench", 20, committed=False) as ground:
             wall.append(answer(ground, then=lambda: cpu.append(_daemon_cpu(ground))))
             beside.append(_import_cpu(name))
             ground.codeforge("index")
@@ -77,23 +76,13 @@ def _front_end(name: str, answer: Callable[..., float]) -> Iterator[Row]:
 
 
 def _loop_while_indexing() -> Iterator[Row]:
-    with _ground(FILES) as ground:
+    with ground_with_code("bench", FILES, committed=False) as ground:
         built = json.loads(ground.codeforge("index", "--json").stdout)
         ground.codeforge("search", "parse configuration")
         watchdog = json.loads(ground.codeforge("health", "--json").stdout)["daemon"]["watchdog"]
     yield Row(f"index of {built['files']} files, cold", f"{built['files_per_second']:.0f} files/s")
     stalls = f"{watchdog['over_100_ms']} over 100 ms, longest {watchdog['max_ms']} ms"
     yield Row("the daemon's loop meanwhile", stalls, "none over 100 ms", f"p99.9 {watchdog['p99_9_ms']} ms")
-
-
-@contextlib.contextmanager
-def _ground(files: int) -> Iterator[Ground]:
-    ground = Ground("bench")
-    try:
-        copy_python_files(ground.root, files)
-        yield ground
-    finally:
-        ground.close()
 
 
 def _daemon_cpu(ground: Ground) -> float:

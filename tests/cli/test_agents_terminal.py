@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codeforge_test_place import PACKAGE, SHIM, Line, Place
+
+from tests.daemon.place import PACKAGE, SHIM, Line, Place
 
 PROGRAM = Path(__file__).with_name("agent_program.py")
 CODEFORGE = f"{shlex.quote(sys.executable)} -m codeforge_ls.cli.main"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codeforge_test_place import PACKAGE, Place
 
 from codeforge_ls.llm.scripted import ScriptedServer
+from tests.daemon.place import PACKAGE, Place
 
 STRICT = "# kept\nname: strict\nmode: plan\nrules:\n  - {specifier: {tool: Read}, decision: allow}\n"
 

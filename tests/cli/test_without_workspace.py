@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codeforge_test_place import PACKAGE, Place
 
 from codeforge_ls.cli.output import safe
+from tests.daemon.place import PACKAGE, Place
 
 VERBS = [
     *("search", "map", "index", "run", "plan", "runs", "show", "approvals", "approve", "deny", "checkpoints"),

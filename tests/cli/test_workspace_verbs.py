@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codeforge_test_place import PACKAGE, Line, Place
 
 from codeforge_ls.llm.scripted import ScriptedServer
 from codeforge_ls.rendezvous import workspace_id
+from tests.daemon.place import PACKAGE, Line, Place
 
 BEFORE, AFTER = "def greet(name):\n    return 'bye'\n", "def greet(name):\n    return 'hello'\n"
 EDIT = {"path": "greet.py", "old_text": "'bye'", "new_text": "'hello'"}

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from codeforge_test_place import PACKAGE, Line, Place
+
+from tests.daemon.place import PACKAGE, Line, Place
 
 
 def start(place: Place, root: Path | None = None, *options: str, **env: str) -> subprocess.Popen[bytes]:

@@ -11,7 +11,8 @@ import time
 from typing import Any
 
 import pytest
-from codeforge_test_place import PACKAGE, Place
+
+from tests.daemon.place import PACKAGE, Place
 
 
 def codeforge(place: Place, *words: str) -> Any:

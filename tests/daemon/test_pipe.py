@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from codeforge_test_place import SHIM, Line, Place
-
 from codeforge_ls.shim import PIPE_SAFE, first_folder, pump, read_first_frame
+from tests.daemon.place import SHIM, Line, Place
 
 INITIALIZE = {
     "jsonrpc": "2.0",

@@ -13,13 +13,13 @@ import networkx
 import numpy as np
 import pytest
 
-from codeforge_ls.index import Index, records
+from codeforge_ls.index import Index, graph_imports, records
 from codeforge_ls.index.arrays_file import BadArrays
 from codeforge_ls.index.extract import unpack_symbols
 from codeforge_ls.index.graph import RANKED_KINDS, CodeGraph
 from codeforge_ls.index.graph_base import IMPORT_WEIGHT, GraphBase, name_factor, with_ranks
 from codeforge_ls.index.graph_edges import to_networkx
-from codeforge_ls.index.imports import ImportResolver
+from codeforge_ls.index.imports import ImportResolver, mentions
 from codeforge_ls.index.ranks import MANY_DEFINERS, page_rank
 from codeforge_ls.index.snapshot import Snapshot
 from tests.index.conftest import MakeIndex, make_repository, write_tree
@@ -183,3 +183,34 @@ async def test_a_workspace_of_which_every_file_is_replaced_has_ranks(
     assert all(entry.rank > 0 for entry in got.entries)
     fresh = await make_index(root, tmp_path / "fresh")
     assert got.text == (await fresh.repo_map(500)).text
+
+
+async def test_many_files_that_come_and_go_at_once_are_looked_at_once(
+    tmp_path: Path, make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, number = random.Random(3), 90
+    files = {f"pkg/m{n}.py": a_file(chance, n) for n in range(number)}
+    await make_index(make_repository(tmp_path / "repo", files))
+    snapshot = Snapshot(tmp_path / "state")
+    assert snapshot.refresh()
+    looks = 0
+
+    def counted(folder: str, module: str) -> set[str]:
+        nonlocal looks
+        looks += 1
+        return mentions(folder, module)
+
+    monkeypatch.setattr(graph_imports, "mentions", counted)
+    some = {path: snapshot.present[path] for path in sorted(snapshot.present)[: number // 2]}
+    imports = sum(text.count("import ") for text in files.values())
+    based = CodeGraph(GraphBase.read(snapshot.db, sorted(snapshot.present.items()), 0))
+    for graph in (CodeGraph(GraphBase.empty()), based):
+        for present in (snapshot.present, some, snapshot.present):
+            looks = 0
+            graph.follow(snapshot.db, present)
+            # once for each import of each file that comes or goes, whatever the others are
+            assert looks <= imports
+            oracle = oracle_graph(snapshot.db, present)
+            assert oracle.number_of_edges() > len(present)
+            assert _weights(to_networkx(graph)) == pytest.approx(_weights(oracle), abs=1e-6)
+    snapshot.close()

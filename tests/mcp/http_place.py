@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.mcp.test_mcp_e2e import BIN, Shop, _end
+from tests.mcp.shop import BIN, Shop, end
 from tests.mcp.wire import NEW, OLD
 
 AGENT = Path(__file__).with_name("http_agent.py")
@@ -219,7 +219,7 @@ async def leave(process: asyncio.subprocess.Process) -> None:
     """End a ``--stay``."""
     if process.returncode is None:
         process.terminate()
-    await _end(process)
+    await end(process)
 
 
 async def codeforge(shop: Shop, *words: str) -> tuple[int, str]:

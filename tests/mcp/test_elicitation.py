@@ -11,7 +11,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.types import ElicitResult
 
-from tests.mcp.test_mcp_e2e import BIN, FIX, base, shop  # noqa: F401 - base is a fixture
+from tests.mcp.shop import BIN, FIX, shop
 from tests.mcp.wire import ERAS, NEW, OLD, text
 
 Json = dict[str, Any]
@@ -34,19 +34,19 @@ NO = [
 ]
 
 
-def log_of(base: Path) -> list[Json]:  # noqa: F811 - the folder that the fixture of this name gives
+def log_of(base: Path) -> list[Json]:
     (database,) = (base / "state").rglob("state.db")
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as opened:
         rows = opened.execute("SELECT type, stream, payload FROM events ORDER BY position")
         return [{"type": kind, "stream": stream, "payload": json.loads(text)} for kind, stream, text in rows]
 
 
-def answers(base: Path) -> list[Json]:  # noqa: F811 - as above
+def answers(base: Path) -> list[Json]:
     return [event["payload"] for event in log_of(base) if event["type"] == "approval.answered"]
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_official_clients_person_allows_an_edit_and_nothing_else(base: Path, mode: str) -> None:  # noqa: F811 - a fixture
+async def test_the_official_clients_person_allows_an_edit_and_nothing_else(base: Path, mode: str) -> None:
     asked: list[str] = []
 
     async def person(_context: Any, params: Any) -> ElicitResult:
@@ -87,7 +87,7 @@ async def test_the_official_clients_person_allows_an_edit_and_nothing_else(base:
     assert by[2].startswith("editor:")
 
 
-async def test_only_the_exact_word_counts_in_2025(base: Path) -> None:  # noqa: F811 - a fixture
+async def test_only_the_exact_word_counts_in_2025(base: Path) -> None:
     said: list[Json] = []
     async with shop(base) as place:
         agent = await place.agent(OLD, person=lambda _: said[-1])
@@ -101,7 +101,7 @@ async def test_only_the_exact_word_counts_in_2025(base: Path) -> None:  # noqa: 
     assert sum(answer["state"] == "allowed" for answer in answers(base)) == 1
 
 
-async def test_in_2026_an_answer_is_for_one_call_of_one_client_once(base: Path) -> None:  # noqa: F811 - a fixture
+async def test_in_2026_an_answer_is_for_one_call_of_one_client_once(base: Path) -> None:
     async with shop(base) as place:
         agent = await place.agent(NEW, person=dict)
         other = await place.agent(NEW, name="other-agent", person=dict)
@@ -158,7 +158,7 @@ async def test_in_2026_an_answer_is_for_one_call_of_one_client_once(base: Path) 
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_a_policy_can_keep_everything_for_editors(base: Path, era: str) -> None:  # noqa: F811 - a fixture
+async def test_a_policy_can_keep_everything_for_editors(base: Path, era: str) -> None:
     async with shop(base) as place:
         folder = place.root / ".codeforge" / "policies"
         folder.mkdir(parents=True)

@@ -32,12 +32,12 @@ from tests.mcp.http_place import (
     open_door,
     routed,
 )
-from tests.mcp.test_mcp_e2e import FIX, Shop, base, shop  # noqa: F401 - a fixture
+from tests.mcp.shop import FIX, Shop, shop
 from tests.mcp.wire import OLD, text
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_official_client_works_from_search_to_restore(base: Path, mode: str) -> None:  # noqa: F811
+async def test_the_official_client_works_from_search_to_restore(base: Path, mode: str) -> None:
     async with open_door(base) as door:
         place = door.shop
         wanted = {"Authorization": f"Bearer {door.token}"}
@@ -57,7 +57,7 @@ async def test_the_official_client_works_from_search_to_restore(base: Path, mode
                 async def progress(at: float, _total: float | None, _message: str | None) -> None:
                     told.append(at)
 
-                assert len((await client.list_tools()).tools) == 10
+                assert len((await client.list_tools()).tools) == 11
                 found = await client.call_tool("search_code", {"query": "total"})
                 assert found.structured_content is not None
                 denied = await client.call_tool("apply_edits", {"edits": [FIX]})
@@ -84,7 +84,7 @@ async def test_the_official_client_works_from_search_to_restore(base: Path, mode
         assert {stream.split("-0")[0] for stream in sessions} == {"session:mcp-http"}
 
 
-async def test_off_unless_the_person_says_so_and_then_not_imported(base: Path) -> None:  # noqa: F811
+async def test_off_unless_the_person_says_so_and_then_not_imported(base: Path) -> None:
     async with shop(base) as place:
         place.env |= {"CODEFORGE_DAEMON_IDLE_SECONDS": "1", "PYTHONPROFILEIMPORTTIME": "1"}
         (place.root / ".codeforge").mkdir()
@@ -118,7 +118,7 @@ async def test_off_unless_the_person_says_so_and_then_not_imported(base: Path) -
         assert Path(facts["token_file"]).stat().st_mode & 0o777 == 0o600
 
 
-async def test_two_programs_know_nothing_of_each_other(base: Path) -> None:  # noqa: F811
+async def test_two_programs_know_nothing_of_each_other(base: Path) -> None:
     async with open_door(base) as door:
         one, two = [await Program.start(door) for _ in range(2)]
         keys = []
@@ -155,7 +155,7 @@ async def test_two_programs_know_nothing_of_each_other(base: Path) -> None:  # n
         await until(lambda: kinds(door.shop).count("session.detached") >= 2)
 
 
-async def test_a_client_keeps_the_daemon_and_its_end_or_its_silence_lets_it_go(base: Path) -> None:  # noqa: F811
+async def test_a_client_keeps_the_daemon_and_its_end_or_its_silence_lets_it_go(base: Path) -> None:
     place = Shop(base)
     place.env |= {
         "CODEFORGE_MCP_HTTP": "true", "CODEFORGE_DAEMON_IDLE_SECONDS": "1", "CODEFORGE_MCP_SESSION_SECONDS": "6",
@@ -182,7 +182,7 @@ async def test_a_client_keeps_the_daemon_and_its_end_or_its_silence_lets_it_go(b
         await silent.end()
 
 
-async def test_a_new_token_ends_all_that_came_in_with_the_old_one(base: Path) -> None:  # noqa: F811
+async def test_a_new_token_ends_all_that_came_in_with_the_old_one(base: Path) -> None:
     async with open_door(base) as door:
         code, said = await codeforge(door.shop, "mcp", "http")
         assert code == 0
@@ -226,7 +226,7 @@ async def test_a_new_token_ends_all_that_came_in_with_the_old_one(base: Path) ->
 
 
 @pytest.mark.parametrize("spoilt", ["others may read it", "a link", "no token"])
-async def test_a_token_that_others_may_know_opens_nothing(base: Path, spoilt: str) -> None:  # noqa: F811
+async def test_a_token_that_others_may_know_opens_nothing(base: Path, spoilt: str) -> None:
     async with shop(base) as place:
         place.env["CODEFORGE_DAEMON_IDLE_SECONDS"] = "1"
         facts = json.loads((await codeforge(place, "mcp", "http", "--json"))[1].splitlines()[-1])
@@ -250,7 +250,7 @@ async def test_a_token_that_others_may_know_opens_nothing(base: Path, spoilt: st
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="who connects is read from /proc")
-async def test_neither_a_tool_of_an_agent_nor_another_user_comes_in(base: Path) -> None:  # noqa: F811
+async def test_neither_a_tool_of_an_agent_nor_another_user_comes_in(base: Path) -> None:
     async with open_door(base) as door:
         good = door.request(call("repo_map"), **routed("repo_map"))
         mapped = (
@@ -306,7 +306,7 @@ open("said", "w").write(token + said)
     ],
 )
 async def test_a_command_of_the_built_in_agent_cannot_use_the_door(
-    base: Path,  # noqa: F811
+    base: Path,
     backend: str,
     profile: str,
     answer: str,

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.mcp.http_place import Door, Program, call, events, hello, old, open_door, read_answer, routed
-from tests.mcp.test_mcp_e2e import base  # noqa: F401 - a fixture
 from tests.mcp.wire import NEW, OLD
 
 BODY = call("apply_edits", edits=[{"path": "pwned.txt", "content": "x"}])
@@ -222,7 +221,7 @@ GROUPS: tuple[Callable[[Door], list[Attack]], ...] = (
 )
 
 
-async def test_every_attack_is_refused_and_nothing_happens(base: Path) -> None:  # noqa: F811
+async def test_every_attack_is_refused_and_nothing_happens(base: Path) -> None:
     async with open_door(base, **ENV) as door:
         calls = count_calls(door)
         before, wrong = door.shop.picture(), []
@@ -246,7 +245,7 @@ async def test_every_attack_is_refused_and_nothing_happens(base: Path) -> None: 
         assert (door.shop.root / "pwned.txt").read_text() == "x"
 
 
-async def test_a_request_that_is_not_whole_is_never_made(base: Path) -> None:  # noqa: F811
+async def test_a_request_that_is_not_whole_is_never_made(base: Path) -> None:
     async with open_door(base, **ENV) as door:
         before, calls = door.shop.picture(), count_calls(door)
         whole = good(door)
@@ -274,7 +273,7 @@ async def test_a_request_that_is_not_whole_is_never_made(base: Path) -> None:  #
         assert count_calls(door) == calls + 1
 
 
-async def test_one_request_is_one_answer_and_a_refused_one_ends_nothing_else(base: Path) -> None:  # noqa: F811
+async def test_one_request_is_one_answer_and_a_refused_one_ends_nothing_else(base: Path) -> None:
     async with open_door(base, **ENV) as door:
         # Refused ones between good ones on one connection: each has its own answer, in order.
         read = door.request(call("read_code", path="README.md"), **routed("read_code"))
@@ -295,7 +294,7 @@ async def test_one_request_is_one_answer_and_a_refused_one_ends_nothing_else(bas
         assert not (door.shop.root / "pwned.txt").exists()
 
 
-async def test_a_flood_of_connections_and_sessions_is_held_off(base: Path) -> None:  # noqa: F811
+async def test_a_flood_of_connections_and_sessions_is_held_off(base: Path) -> None:
     async with open_door(base, **ENV) as door:
         program = await Program.start(door)
         assert (await program.send(call("repo_map"), **routed("repo_map"))).status == 200

@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,176 +10,8 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from codeforge_ls.llm.scripted import ScriptedServer
-from mcp_server.handshake import VERSIONS, greeting
-from tests.mcp.editor import Editor
-from tests.mcp.leftovers import clear
+from tests.mcp.shop import BIN, FIX, indexed, shop
 from tests.mcp.wire import ERAS, NEW, OLD, Wire, text
-
-BIN = Path(sys.executable).parent
-FILES = {
-    "shop/cart.py": "class Cart:\n    def total(self, prices):\n        return sum(prices) - 1\n",
-    "shop/tax.py": "from shop.cart import Cart\n\n\n"
-    "def with_tax(cart: Cart, prices):\n    return cart.total(prices) * 1.2\n",
-    "README.md": "# Shop\n\nCarts and their tax.\n",
-    "win.txt": "one\r\ntwo\r\n",
-}
-FIX = {"path": "shop/cart.py", "old_text": "return sum(prices) - 1", "new_text": "return sum(prices)"}
-
-
-class Shop:
-    """A git repository of its own, with its own state, and the front ends that a test opens on it."""
-
-    def __init__(self, base: Path) -> None:
-        self.root = base / "ws"
-        self.stack = AsyncExitStack()
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("CODEFORGE", "XDG_", "PYTHON"))}
-        for name, variable in {
-            "home": "HOME", "run": "XDG_RUNTIME_DIR", "state": "XDG_STATE_HOME", "config": "XDG_CONFIG_HOME",
-        }.items():  # fmt: skip
-            (base / name).mkdir(mode=0o700)
-            self.env[variable] = str(base / name)
-        for path, content in FILES.items():
-            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / path).write_bytes(content.encode())
-        for command in (
-            ["init", "-q"],
-            ["add", "-A"],
-            ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm1"],
-        ):
-            subprocess.run(["git", "-C", str(self.root), *command], check=True, env=self.env, timeout=20)
-
-    async def _front_end(self, program: str) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            BIN / program, "--root", str(self.root), "--set", "daemon.idle_seconds=1",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=self.env, cwd=self.root, limit=1 << 23,
-        )  # fmt: skip
-        self.stack.push_async_callback(_end, process)
-        return process
-
-    async def agent(
-        self, era: str = NEW, name: str = "test-agent", person: Callable[[Any], Any] | None = None
-    ) -> Wire:
-        """An MCP client on a pipe of its own; ``person`` answers what is asked through it."""
-        process = await self._front_end("codeforge-mcp")
-        assert process.stdin is not None
-        assert process.stdout is not None
-        wire = Wire(process.stdout, process.stdin, era=era, name=name, person=person)
-        await wire.start()
-        return wire
-
-    async def editor(self) -> Editor:
-        """An editor on the same workspace."""
-        editor = Editor(await self._front_end("codeforge-ls"), self.root)
-        await editor.start()
-        return editor
-
-    def picture(self) -> dict[str, str]:
-        """Every file of the workspace, git's own included, by content."""
-        files = [path for path in sorted(self.root.rglob("*")) if path.is_file()]
-        return {
-            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-        }
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        await asyncio.wait_for(process.wait(), 10)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-@pytest.fixture
-def base() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="cf", dir="/tmp"))  # a socket's name has 107 bytes
-    yield folder
-    clear(folder)
-
-
-@asynccontextmanager
-async def shop(base: Path) -> AsyncIterator[Shop]:
-    place = Shop(base)
-    async with place.stack:
-        yield place
-
-
-async def indexed(agent: Wire) -> None:
-    """Wait until the index knows every file."""
-    for _ in range(200):
-        if (await agent.tool("search_code", query="cart"))["structuredContent"]["index"]["state"] == "ready":
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError("the index was never ready")
-
-
-def opening(number: int | str, **params: Any) -> bytes:
-    """An ``initialize``."""
-    whole = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
-    message = {"jsonrpc": "2.0", "id": number, "method": "initialize", "params": whole | params}
-    return json.dumps(message).encode() + b"\n"
-
-
-async def test_the_greeting_is_what_the_sdk_says_and_is_said_once(base: Path) -> None:
-    """The first client of a daemon is answered before the SDK is there, the next ones by the SDK."""
-    line = opening("ä1", capabilities={"roots": {"listChanged": True}, "elicitation": {}})
-    call = {"name": "search_code", "arguments": {"query": "total"}}
-    rest = (
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
-        {"jsonrpc": "2.0", "id": 3, "method": "tools/list"},
-    )
-    async with shop(base) as place:
-        first = await place._front_end("codeforge-mcp")
-        assert first.stdin is not None
-        assert first.stdout is not None
-        first.stdin.write(line + b"".join(json.dumps(one).encode() + b"\n" for one in rest))
-        answers = [json.loads(said := await first.stdout.readline()) for _ in range(3)]
-        assert answers[0]["id"] == "ä1"
-        assert sorted(answer["id"] for answer in answers[1:]) == [2, 3]
-        assert all("result" in answer for answer in answers), said
-        second = await place._front_end("codeforge-mcp")
-        assert second.stdin is not None
-        assert second.stdout is not None
-        second.stdin.write(line)
-        assert json.loads(await second.stdout.readline()) == answers[0]
-        for number, version in enumerate(VERSIONS):
-            line = opening(number, protocolVersion=version)
-            client = await place._front_end("codeforge-mcp")
-            assert client.stdin is not None
-            assert client.stdout is not None
-            client.stdin.write(line)
-            assert await client.stdout.readline() == greeting(line)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        opening(1, protocolVersion="2026-07-28"),
-        opening(1, clientInfo={"name": "half \ud800", "version": "1"}),
-        opening(1, capabilities=[]),
-        opening(True),
-        opening(1)[:-40],
-        b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n',
-        b"[]\n",
-        b"",
-    ],
-)
-def test_only_a_plain_beginning_is_greeted(line: bytes) -> None:
-    assert greeting(line) is None
-
-
-async def test_a_first_client_that_begins_badly_is_told(base: Path) -> None:
-    async with shop(base) as place:
-        client = await place._front_end("codeforge-mcp")
-        assert client.stdin is not None
-        assert client.stdout is not None
-        client.stdin.write(opening(1, clientInfo=None) + opening(2))
-        bad, good = [json.loads(await client.stdout.readline()) for _ in range(2)]
-        assert (bad["id"], bad["error"]["code"]) == (1, -32602)
-        assert (good["id"], good["result"]["serverInfo"]["name"]) == (2, "codeforge")
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -280,7 +104,7 @@ async def test_the_official_client_accepts_what_we_send(base: Path, mode: str) -
         options = ["--root", str(place.root), "--set", "daemon.idle_seconds=1"]
         server = StdioServerParameters(command=str(BIN / "codeforge-mcp"), args=options, env=place.env)
         async with Client(server, mode=mode, read_timeout_seconds=40) as client:
-            assert len((await client.list_tools()).tools) == 10
+            assert len((await client.list_tools()).tools) == 11
             found = await client.call_tool("search_code", {"query": "total"})
             assert found.structured_content is not None
             assert found.meta is not None
@@ -293,6 +117,9 @@ async def test_the_official_client_accepts_what_we_send(base: Path, mode: str) -
             assert denied.structured_content["status"] == "denied"
             listed = await client.call_tool("list_checkpoints", {})
             assert listed.structured_content == {"checkpoints": [], "omitted": 0}
+            trail = await client.call_tool("audit_list", {"action": "approval"})
+            assert trail.structured_content is not None
+            assert trail.structured_content["entries"][0]["action"] == "approval"
             symbol = await client.call_tool("symbol_info", {"name": "Cart"})
             assert symbol.structured_content is not None
             missing = await client.call_tool("get_run", {"run_id": "run-none"})
@@ -330,6 +157,9 @@ BAD_CALLS: list[tuple[str, dict[str, Any]]] = [
     ("get_run", {"run_id": "'; DROP TABLE runs; --"}),
     ("cancel_run", {"run_id": "run-none"}),
     ("list_checkpoints", {"run_id": "run-none"}),
+    ("audit_list", {"run_id": "run-none"}),
+    ("audit_list", {"cursor": 10**16}),
+    ("audit_list", {"action": "rewind'; DROP TABLE events; --"}),
     ("restore_checkpoint", {"checkpoint_id": "--all"}),
     ("restore_checkpoint", {"checkpoint_id": "x" * 5000}),
 ]

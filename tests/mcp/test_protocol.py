@@ -28,7 +28,7 @@ from tests.mcp.wire import ERAS, NEW, OLD, Wire, text
 INDEX = {"state": "building", "percent": 41.7, "stale_files": 3}
 TOOLS = [
     "search_code", "repo_map", "read_code", "symbol_info", "apply_edits",
-    "start_run", "get_run", "cancel_run", "list_checkpoints", "restore_checkpoint",
+    "start_run", "get_run", "cancel_run", "list_checkpoints", "audit_list", "restore_checkpoint",
 ]  # fmt: skip
 
 
@@ -149,7 +149,7 @@ async def client(door: Door, era: str = NEW, name: str = "test-client") -> Async
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_the_tools_are_ten_in_few_words_and_the_same_for_everyone(door: Door, era: str) -> None:
+async def test_the_tools_are_eleven_in_few_words_and_the_same_for_everyone(door: Door, era: str) -> None:
     door.host.opened.clear()  # nobody waits for the workspace to learn what there is
     async with client(door, era) as one, client(door, era, "other") as two:
         lists = [await one.request("tools/list"), await two.request("tools/list")]

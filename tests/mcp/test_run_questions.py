@@ -17,8 +17,8 @@ from mcp.types import ElicitResult
 
 from codeforge_ls.llm.scripted import ScriptedServer
 from tests.mcp.http_place import open_door
+from tests.mcp.shop import BIN, FIX, Shop, shop
 from tests.mcp.test_elicitation import CART, NO, YES, answers
-from tests.mcp.test_mcp_e2e import BIN, FIX, Shop, base, shop  # noqa: F401 - base is a fixture
 from tests.mcp.wire import NEW, OLD, Wire
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ def model_of(server: ScriptedServer) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def working(base: Path, turns: list[Json]) -> AsyncIterator[Shop]:  # noqa: F811 - a fixture's folder
+async def working(base: Path, turns: list[Json]) -> AsyncIterator[Shop]:
     with ScriptedServer(turns) as model:
         async with shop(base) as place:
             place.env |= model_of(model)
@@ -62,7 +62,7 @@ async def start(client: Client) -> str:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_official_clients_person_answers_what_its_run_wants(base: Path, mode: str) -> None:  # noqa: F811
+async def test_the_official_clients_person_answers_what_its_run_wants(base: Path, mode: str) -> None:
     asked: list[str] = []
 
     async def person(_context: Any, params: Any) -> ElicitResult:
@@ -98,7 +98,7 @@ async def test_the_official_clients_person_answers_what_its_run_wants(base: Path
     ]
 
 
-async def test_until_2025_the_client_is_asked_without_a_call(base: Path) -> None:  # noqa: F811 - a fixture
+async def test_until_2025_the_client_is_asked_without_a_call(base: Path) -> None:
     said: list[Json] = [*NO, YES]
     asked: list[str] = []
 
@@ -126,7 +126,7 @@ async def state_of(agent: Wire, run_id: str) -> Json:
     return run
 
 
-async def test_in_2026_only_the_client_that_started_it_can_answer_once(base: Path) -> None:  # noqa: F811 - a fixture
+async def test_in_2026_only_the_client_that_started_it_can_answer_once(base: Path) -> None:
     async with working(base, [EDIT, EDIT, EDIT, {"say": "Done."}]) as place:
         agent = await place.agent(NEW, person=dict)
         other = await place.agent(NEW, name="other-agent", person=dict)
@@ -199,7 +199,7 @@ async def test_in_2026_only_the_client_that_started_it_can_answer_once(base: Pat
     assert by[:4] == expected, by
 
 
-async def test_over_http_the_client_is_not_asked_and_a_person_in_an_editor_is(base: Path) -> None:  # noqa: F811
+async def test_over_http_the_client_is_not_asked_and_a_person_in_an_editor_is(base: Path) -> None:
     asked: list[str] = []
 
     async def person(_context: Any, params: Any) -> ElicitResult:

@@ -13,7 +13,7 @@ import pytest
 
 from codeforge_ls.llm.scripted import ScriptedServer
 from tests.mcp.leftovers import clear
-from tests.mcp.test_mcp_e2e import BIN, FIX, Shop, shop
+from tests.mcp.shop import BIN, FIX, Shop, shop
 from tests.mcp.wire import text
 
 

@@ -32,6 +32,7 @@ MINDS = (
 # agent names what is written or started.
 OTHERS = {
     "codeforge_ls.config.place": "makes the state folder",
+    "codeforge_ls.config.private_file": "a person's trust, policies and token, in the user's own folder",
     "codeforge_ls.config.trusted_file": "a person's trust in the workspace's file, in the user's own folder",
     "codeforge_ls.policy.writer": "profiles and rules that a person keeps, in the user's own folder",
     "codeforge_ls.store": "state.db, and exports that a person asks for at the terminal",
@@ -189,7 +190,8 @@ def _tool(node: ast.AST) -> str:
     words = [a.value for a in [*node.args, *(k.value for k in node.keywords)] if isinstance(a, ast.Constant)]
     modes = [word for word in words if isinstance(word, str) and len(word) < 4 and {*word} & {*"wax+"}]
     if isinstance(called, ast.Name):
-        return "open" if called.id == "open" and modes else ""
+        opens = called.id == "open" and modes
+        return called.id if opens or called.id == "replace_private" else ""
     if not isinstance(called, ast.Attribute):
         return ""
     owner = called.value.id if isinstance(called.value, ast.Name) else ""

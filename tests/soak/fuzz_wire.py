@@ -33,7 +33,7 @@ MCP_METHODS = (
 )  # fmt: skip
 TOOLS = (
     "search_code", "repo_map", "read_code", "symbol_info", "apply_edits", "start_run", "get_run", "cancel_run",
-    "list_checkpoints", "restore_checkpoint", "no_tool",
+    "list_checkpoints", "audit_list", "restore_checkpoint", "no_tool",
 )  # fmt: skip
 FIELDS = (
     "query", "limit", "path", "path_glob", "edits", "task", "run_id", "checkpoint_id", "budget_tokens", "name",

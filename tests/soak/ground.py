@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -143,6 +143,20 @@ def wait_until(what: Callable[[], bool], seconds: float) -> bool:
             return True
         time.sleep(0.02)
     return what()
+
+
+@contextlib.contextmanager
+def ground_with_code(name: str, files: int, *, committed: bool = True) -> Iterator[Ground]:
+    """A ground with so many files of real code."""
+    ground = Ground(name)
+    try:
+        copy_python_files(ground.root, files)
+        if committed:
+            ground.git("add", "-A")
+            ground.git("commit", "-qm", "start")
+        yield ground
+    finally:
+        ground.close()
 
 
 def copy_python_files(root: Path, count: int) -> int:
