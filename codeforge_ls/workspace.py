@@ -344,8 +344,7 @@ class Workspace:
         await _within(0.5, "the store", self.store.close())
 
     async def _settle(self) -> None:
-        """What would compete with the first answers: the other profiles, the parser of command lines, and choosing the
-        folders to watch. What changes until then is found after."""
+        """What would compete with the first answers; files that change until then are found after."""
         await asyncio.sleep(FIRST_SECONDS)
         await asyncio.to_thread(self.policies.read)
         await warm()

@@ -56,9 +56,8 @@ class Watcher:
         """How changes are seen now, for ``health``: ``by`` events or polling, and the ``reason`` for polling."""
         return {"by": "polling", "reason": self._failure} if self._failure else {"by": "events"}
 
-    async def start(self, after: float = 0.0) -> None:
-        """Begin to watch in the background, so many seconds from now."""
-        await asyncio.sleep(after)
+    async def start(self) -> None:
+        """Begin to watch in the background."""
         self._task = asyncio.create_task(self._run(), name="watch")
 
     async def stop(self) -> None:

@@ -117,7 +117,7 @@ class PolicyLibrary:
     def of(
         cls, root: Path, settings: PolicySettings, environ: Mapping[str, str] | None = None
     ) -> PolicyLibrary:
-        """The library that the settings of a workspace describe; its files are read and checked here."""
+        """The library that the settings of a workspace describe; what its default needs is read here."""
         library = cls(
             root,
             policies_dir(settings.directory, environ),
