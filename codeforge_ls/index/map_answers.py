@@ -33,7 +33,7 @@ class MapAnswers:
         """The map for a budget, drawn to focus files, open files, and to what a query names and finds."""
         budget, query = int(str(params["budget_tokens"])), str(params.get("query") or "")
         if not self._present.refresh():
-            return {"text": "", "tokens": 0, "files": 0, "cut": 0, "entries": [], **self._present.known()}
+            return {"text": "", "tokens": 0, "files": 0, "cut": 0, "entries": [], **self._present.condition()}
         graph, table = self._present.now(), self._present.table
         words = query_tokens(query, keep_stop_words=False) if query.strip() else []
         names = [graph.name_id(name) for name in named_symbols(query)] if words else []

@@ -259,7 +259,7 @@ class Index(GraphQuestions):
     async def _warm_reader(self) -> None:
         """Start the query worker before the first question: its imports take half a second."""
         try:
-            await self._asking.ask("warm", {})
+            await self._asking.ask("warm", {}, patient=False)
         except Unavailable as error:
             log.warning("query worker: %s", error.text)
 

@@ -279,3 +279,13 @@ async def test_what_changes_before_the_watches_are_set_is_found(
     assert batches == [["pkg/mod3.py"]]
     write_tree(root, {"pkg/early.py": "def made_early(): pass\n"})
     assert await found("made_early", "pkg/early.py")
+
+
+async def test_the_first_map_of_a_small_repository_waits_until_it_is_whole(
+    tmp_path: Path, make_index: MakeIndex
+) -> None:
+    root = make_repository(tmp_path / "repo", FILES)
+    index = await make_index(root, build=False)
+    drawn, told = await asyncio.gather(index.repo_map(8000), index.symbols("function_7"))
+    assert (drawn.symbols, drawn.files) == (len(FILES), len(FILES))
+    assert [one.path for one in told.definitions] == ["pkg/mod7.py"]
