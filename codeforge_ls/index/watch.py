@@ -62,10 +62,14 @@ class Watcher:
         self._stop, self._over = asyncio.Event(), threading.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure = self._last_failure = ""
+        self._in_place = False
 
     def report(self) -> JsonObject:
-        """How changes are seen now, for ``health``: ``by`` events or polling, and the ``reason`` for polling."""
-        return {"by": "polling", "reason": self._failure} if self._failure else {"by": "events"}
+        """How changes are seen now, for ``health``: ``by`` events or polling, and the ``reason`` for polling; ``none``
+        before the first watches are in place, after which what changed until then is looked for."""
+        if self._failure:
+            return {"by": "polling", "reason": self._failure}
+        return {"by": "events" if self._in_place else "none"}
 
     async def start(self) -> None:
         """Begin to watch in the background."""
@@ -122,7 +126,7 @@ class Watcher:
 
     async def _look_again(self, folders: Sequence[str], paths: Sequence[str]) -> None:
         await asyncio.sleep(SETUP_SECONDS)
-        self._failure = ""  # the watches are in place
+        self._failure, self._in_place = "", True
         if self._since is not None:
             since, self._since = self._since - STAMP_SECONDS, None
             paths = [*paths, *await asyncio.to_thread(self._newer, folders, since)]

@@ -96,10 +96,13 @@ class Place:
         return "".join(path.read_text() for path in (self.base / "state").rglob("daemon.stderr"))
 
     def clear(self) -> None:
-        for pid in self.processes():
-            if pid != os.getpid():
+        """End all of them; those too that one has started just now, and the last write of each."""
+        end = time.monotonic() + 5
+        while (pids := set(self.processes()) - {os.getpid()}) and time.monotonic() < end:
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
 
 class Line:
