@@ -321,6 +321,8 @@ async function twoFolders({ bench, place, check }) {
   check(place.daemons().length === 2, "each folder has a server of its own");
   await bench.file("greeting.py");
   await bench.command("Show Run");
+  await bench.page.locator(".quick-input-list .monaco-list-row").first().waitFor();
+  await bench.page.keyboard.type("good evening"); // the oldest: further down than the list draws
   await bench.pick("say good evening");
   await bench.page.locator('.tab.active[data-resource-name^="run-"]').waitFor();
   check(await bench.shows(/say good evening/), "the next window sees the runs of the one before");
