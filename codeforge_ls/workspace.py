@@ -346,10 +346,10 @@ class Workspace:
     async def _settle(self) -> None:
         """What would compete with the first answers; files that change until then are found after."""
         await asyncio.sleep(FIRST_SECONDS)
-        await asyncio.to_thread(self.policies.read)
-        await warm()
         if self.watcher:
             await self.watcher.start()
+        await warm()
+        await asyncio.to_thread(self.policies.read)
 
     async def _tidy(self) -> None:
         """Drop checkpoints that are older than the log's retention or above the quota, and pack the rest; forget old

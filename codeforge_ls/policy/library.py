@@ -80,13 +80,15 @@ class _Presets:
     def __init__(self) -> None:
         self._files = {path.stem: path for path in sorted(presets_dir().glob("*.yaml"))}
         self._read: dict[str, PolicyLayer] = {}
+        self.problems: list[PolicyProblem] = []
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
     def get(self, name: str) -> PolicyLayer | None:
         if name in self._files and name not in self._read:
-            self._read[name], _ = next(_read_file(self._files[name], PolicyScope.PRESET))
+            self._read[name], problem = next(_read_file(self._files[name], PolicyScope.PRESET))
+            self.problems += [problem] if problem else []
         return self._read.get(name)
 
 
@@ -155,7 +157,7 @@ class PolicyLibrary:
     @property
     def problems(self) -> list[PolicyProblem]:
         """What is wrong with policy files now."""
-        return list(self._now().problems)
+        return [*self._presets.problems, *self._now().problems]
 
     def names(self) -> list[str]:
         """Every name that ``get`` knows, sorted."""
